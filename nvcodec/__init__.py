@@ -1,0 +1,33 @@
+"""A neural video codec: `encode` a video into one .nrv file, `open` it as a sequence of frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["EncodeOptions", "EncodeResult", "Target", "VideoFile", "__version__", "encode", "open"]
+
+if TYPE_CHECKING:
+    from nvcodec.codec.decoder import VideoFile
+    from nvcodec.codec.decoder import VideoFile as open
+    from nvcodec.codec.encoder import EncodeResult, encode
+    from nvcodec.codec.plan import EncodeOptions, Target
+
+_HOMES = {
+    "EncodeOptions": ("nvcodec.codec.plan", "EncodeOptions"),
+    "EncodeResult": ("nvcodec.codec.encoder", "EncodeResult"),
+    "Target": ("nvcodec.codec.plan", "Target"),
+    "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
+    "encode": ("nvcodec.codec.encoder", "encode"),
+    "open": ("nvcodec.codec.decoder", "VideoFile"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when something that needs it is used: `nvcodec --help` stays instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module nvcodec has no attribute {name}")
+    import importlib
+
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,234 @@
+"""An .nrv file as a sequence of frames: any frame, any slice, in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvcodec import fields
+from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
+from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
+from nvcodec.codec.device import pick_device
+from nvcodec.codec.quantize import load_tensors, tensor_specs
+from nvcodec.errors import (
+    BitstreamError,
+    CorruptError,
+    InputError,
+    LimitError,
+    UnsupportedError,
+    UsageError,
+)
+from nvcodec.limits import DEFAULT, Limits
+from nvcodec.models import ARCHITECTURES
+from nvcodec.models.base import VideoModel, count_params, shape_only
+from nvcodec.video.frames import ColorTags, VideoInfo
+
+DEFAULT_BATCH = 1
+"""Frames drawn at once; on a CPU one keeps the feature maps in cache, and memory small."""
+
+
+def read_file(path: str | Path) -> bytes:
+    """Return the bytes of a file or raise InputError with one sentence."""
+    try:
+        return Path(path).read_bytes()
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a directory, an .nrv file is needed") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def video_info(header: StreamHeader) -> VideoInfo:
+    """Return what an output needs to know of the coded video."""
+    return VideoInfo(
+        width=header.width,
+        height=header.height,
+        frame_rate=Fraction(header.rate_num, header.rate_den),
+        color=ColorTags(
+            matrix=header.matrix,
+            primaries=header.primaries,
+            transfer=header.transfer,
+            full_range=bool(header.full_range),
+            siting=max(0, header.siting - 1),
+            specified=bool(header.color_specified),
+        ),
+        bit_depth=header.bit_depth,
+        chroma=header.chroma,
+        codec="nrv",
+        n_bytes=None,
+    )
+
+
+def architecture_of(arch_id: int) -> tuple[str, type[VideoModel]]:
+    """Return name and class of an architecture id; raise UnsupportedError."""
+    for name, (known_id, cls) in ARCHITECTURES.items():
+        if known_id == arch_id:
+            return name, cls
+    raise UnsupportedError(f"architecture {arch_id} is unknown to this version of nvcodec")
+
+
+def empty_model(segment: Segment, header: StreamHeader, limits: Limits = DEFAULT) -> VideoModel:
+    """Return the segment's model without memory for its parameters, after checking its size."""
+    _, cls = architecture_of(segment.header.arch_id)
+    reader = fields.ByteReader(segment.config, "the model config")
+    config: Any = fields.unpack(cls.Config, reader)
+    if reader.n_left:
+        raise CorruptError(f"the model config has {reader.n_left} bytes too many")
+    try:
+        model = shape_only(cls, config, segment.header.n_frames, header.height, header.width)
+    except (ValueError, RuntimeError) as error:
+        raise CorruptError(f"the model config is not valid: {error}") from error
+    for what, value, limit in (
+        ("parameters", count_params(model), limits.max_params),
+        ("feature map values", model.peak_activations(), limits.max_activations),
+        ("multiply-accumulates a frame", model.macs_per_frame(), limits.max_macs),
+    ):
+        if value > limit:
+            raise LimitError(f"the model has {value} {what}, the limit of this decoder is {limit}")
+    return model
+
+
+def read_tensors(
+    segment: Segment, header: StreamHeader, limits: Limits = DEFAULT
+) -> tuple[VideoModel, list[QTensor]]:
+    """Return the segment's empty model and its integer tensors, with their hash checked."""
+    model = empty_model(segment, header, limits)
+    tensors = unpack_tensors(tensor_specs(model), segment.payload, limits)
+    if tensors_sha256(tensors) != segment.header.tensors_sha256:
+        raise CorruptError(
+            f"tensors of the segment at frame {segment.header.first_frame} do not match their hash"
+        )
+    return model, tensors
+
+
+def to_uint8(drawn: Tensor) -> NDArray[np.uint8]:
+    """Return frames (B, 3, H, W) in [0, 1] as (B, H, W, 3) 8-bit samples; not-a-number becomes 0."""
+    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul(255).round()
+    frames: NDArray[np.uint8] = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames
+
+
+class VideoFile:
+    """Frames of an .nrv file: `len`, indexing, slicing and iteration give uint8 RGB (H, W, 3)."""
+
+    def __init__(
+        self,
+        source: str | Path | bytes,
+        *,
+        device: str = "auto",
+        batch: int = DEFAULT_BATCH,
+        limits: Limits = DEFAULT,
+    ) -> None:
+        """Open a path or the bytes of a file; raise InputError or BitstreamError."""
+        if batch < 1:
+            raise UsageError(f"batch is {batch}, at least 1 is needed")
+        data = source if isinstance(source, bytes) else read_file(source)
+        self.n_bytes = len(data)
+        self.limits = limits
+        self.stream = unpack_stream(data, limits)
+        self.info = video_info(self.stream.header)
+        self.batch = batch
+        self.device = pick_device(device)
+        self.network_s = 0.0
+        """Seconds spent so far in the network and the conversion to 8 bits."""
+        self._loaded: tuple[int, VideoModel] | None = None
+
+    def __len__(self) -> int:
+        return self.stream.header.n_frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the network's memory; the file may be used again."""
+        self._loaded = None
+
+    @overload
+    def __getitem__(self, key: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, key: slice) -> NDArray[np.uint8]: ...
+    def __getitem__(self, key: int | slice) -> NDArray[np.uint8]:
+        """Return frame `key` (H, W, 3), or the frames of a slice (T, H, W, 3)."""
+        if isinstance(key, slice):
+            picked = range(*key.indices(len(self)))
+            shape = (0, self.info.height, self.info.width, 3)
+            frames = list(self.frames(picked))
+            return np.stack(frames) if frames else np.empty(shape, np.uint8)
+        index = key + len(self) if key < 0 else key
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {key} is outside the video's {len(self)} frames")
+        return next(self.frames([index]))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self.frames(range(len(self)))
+
+    def frames(self, indices: range | list[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames with these indices, in this order, drawing `batch` at a time."""
+        pending: list[int] = []
+        current = -1
+        for index in indices:
+            number = self._segment_of(index)
+            if pending and (number != current or len(pending) == self.batch):
+                yield from self._draw(current, pending)
+                pending = []
+            current = number
+            pending.append(index)
+        if pending:
+            yield from self._draw(current, pending)
+
+    def _segment_of(self, index: int) -> int:
+        for number, segment in enumerate(self.stream.segments):
+            if index < segment.header.first_frame + segment.header.n_frames:
+                return number
+        raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+
+    def load(self, number: int) -> VideoModel:
+        """Return the network of a segment, ready to draw; the last one is kept."""
+        if self._loaded is None or self._loaded[0] != number:
+            segment = self.stream.segments[number]
+            model, tensors = read_tensors(segment, self.stream.header, self.limits)
+            model = model.to_empty(device="cpu")
+            load_tensors(model, tensors)
+            model = model.to(self.device, memory_format=torch.channels_last).eval()
+            self._loaded = (number, model)
+        return self._loaded[1]
+
+    @torch.inference_mode()
+    def _draw(self, number: int, indices: list[int]) -> NDArray[np.uint8]:
+        model = self.load(number)
+        first = self.stream.segments[number].header.first_frame
+        started = time.perf_counter()
+        index = torch.tensor([i - first for i in indices], device=self.device)
+        frames = to_uint8(model(index))
+        self.network_s += time.perf_counter() - started
+        return frames
+
+
+def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:
+    """Check chunks, checksums, configurations and tensor hashes of all segments; return their number.
+
+    Raises BitstreamError; nothing is drawn.
+    """
+    stream = unpack_stream(data, limits)
+    for segment in stream.segments:
+        try:
+            read_tensors(segment, stream.header, limits)
+        except MemoryError as error:
+            raise BitstreamError("a segment does not fit into memory") from error
+    return len(stream.segments)

@@ -1,0 +1,386 @@
+"""encode(): read, plan, fit, quantise, pack, prove by decoding, write."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvcodec import __version__, fields, storage
+from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
+from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
+from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key, save_checkpoint
+from nvcodec.codec.decoder import VideoFile
+from nvcodec.codec.device import bf16_pays, pick_device
+from nvcodec.codec.fit import Fit
+from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan
+from nvcodec.codec.quantize import Quantizer
+from nvcodec.codec.rate import fit_size
+from nvcodec.errors import Interrupted, ResourceError, VerificationError
+from nvcodec.events import Listener, Log, Progress, ignore
+from nvcodec.metrics import QualityMeter
+from nvcodec.models import ARCHITECTURES
+from nvcodec.video.frames import VideoInfo
+from nvcodec.video.reader import open_video
+
+CHECKPOINT_INTERVAL_S = 60.0
+_PROGRESS_INTERVAL_S = 0.2
+_TRIAL_STEPS = 4
+_FINISH_RESERVE = 0.9
+"""Share of a time limit that is left for training after the measured cost of the final proof."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeResult:
+    """Figures of a finished encode, all of the file as decoded."""
+
+    n_bytes: int
+    bpp: float
+    target_bytes: int
+    psnr_db: float
+    ms_ssim: float | None
+    psnr_per_frame_db: list[float]
+    arch: str
+    n_params: int
+    n_steps: int
+    encode_s: float
+    """Wall-clock seconds from opening the source to the written file, interruptions excluded."""
+    decode_fps: float
+    """Frames per second of network and conversion during the proof."""
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video in memory."""
+
+    info: VideoInfo
+    frames: NDArray[np.uint8]
+    """(N, H, W, 3) RGB."""
+    sha256: str
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of all frames."""
+        n_frames, height, width, _ = self.frames.shape
+        return n_frames * height * width
+
+
+def read_source(
+    path: str | Path, *, start: int, count: int | None, listener: Listener = ignore
+) -> Source:
+    """Decode a video into memory; raise InputError or ResourceError."""
+    frames: list[NDArray[np.uint8]] = []
+    digest = hashlib.sha256()
+    with open_video(path, start=start, count=count) as reader:
+        try:
+            for frame in reader:
+                frames.append(frame)
+                digest.update(frame.tobytes())
+                listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
+            video = np.stack(frames)
+        except MemoryError as error:
+            raise ResourceError(
+                f"{path} does not fit into memory; encode a part with --start and --frames"
+            ) from error
+        for warning in reader.warnings:
+            listener(Log(level="warning", message=warning))
+        return Source(reader.info, video, digest.hexdigest())
+
+
+def make_file(plan: Plan, info: VideoInfo, tensors: list[QTensor], metadata: bytes) -> bytes:
+    """Return the bytes of a whole file with one segment."""
+    color = info.color
+    header = StreamHeader(
+        width=plan.width,
+        height=plan.height,
+        n_frames=plan.n_frames,
+        rate_num=info.frame_rate.numerator,
+        rate_den=info.frame_rate.denominator,
+        matrix=color.matrix,
+        primaries=color.primaries,
+        transfer=color.transfer,
+        full_range=int(color.full_range),
+        siting=color.siting + 1,
+        color_specified=int(color.specified),
+        chroma=info.chroma,
+        bit_depth=info.bit_depth,
+        n_segments=1,
+    )
+    tensors = [canonical(q) for q in tensors]
+    segment = SegmentHeader(
+        first_frame=0,
+        n_frames=plan.n_frames,
+        arch_id=ARCHITECTURES[plan.arch][0],
+        tensors_sha256=tensors_sha256(tensors),
+    )
+    config = fields.pack(plan.config)
+    return pack_stream(Stream(header, (Segment(segment, config, pack_tensors(tensors)),), metadata))
+
+
+class _Encode:
+    """The state shared by the stages of one encode."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: EncodeOptions,
+        *,
+        device: torch.device,
+        metadata: bool,
+        listener: Listener,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.source = source
+        self.options = options
+        self.device = device
+        self.listener = listener
+        self.stop = stop
+        text = f"nvcodec {__version__} {options.arch} {options.preset}"
+        self.metadata = text.encode() if metadata else b""
+        self.bf16 = bf16_pays(device)
+        video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
+        self.frames = video.to(device)
+
+    def plan(self, target: Target | None = None) -> Plan:
+        n_frames, height, width, _ = self.source.frames.shape
+        options = self.options if target is None else replace(self.options, target=target)
+        # A file without tensors: signature, chunks, headers and the configuration.
+        overhead_bytes = 150 + len(self.metadata)
+        return make_plan(
+            options,
+            n_frames=n_frames,
+            height=height,
+            width=width,
+            frame_rate=self.source.info.frame_rate,
+            overhead_bytes=overhead_bytes,
+            bf16=self.bf16,
+        )
+
+    def file(self, plan: Plan, tensors: list[QTensor]) -> bytes:
+        return make_file(plan, self.source.info, tensors, self.metadata)
+
+    def make_fit(self, plan: Plan) -> Fit:
+        def measure_bits(quantizer: Quantizer, parameters: dict[str, Tensor]) -> float:
+            return 8.0 * len(self.file(plan, quantizer.quantize(parameters)))
+
+        torch.manual_seed(plan.fit.seed)
+        return Fit(plan.model(), self.frames, plan.fit, measure_bits)
+
+    def seconds_per_step(self, plan: Plan) -> float:
+        """Measure a few training steps of a throw-away network."""
+        fit = self.make_fit(replace(plan, fit=replace(plan.fit, max_time_s=None)))
+        best = math.inf
+        for _ in range(_TRIAL_STEPS):
+            started = time.perf_counter()
+            fit.advance()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, object]) -> None:
+        """Train to the end of the schedule; on a stop request, save the state and raise Interrupted."""
+        saved_s = shown_s = time.perf_counter()
+        step_s: float | None = None
+        while not fit.done:
+            started = time.perf_counter()
+            fit.advance()
+            now = time.perf_counter()
+            step_s = now - started if step_s is None else 0.95 * step_s + 0.05 * (now - started)
+            if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
+                save_checkpoint(checkpoint, fit, key)
+                saved_s = now
+            if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
+                self._show(fit, step_s)
+                shown_s = now
+            if not fit.done and self.stop():
+                if checkpoint is None:
+                    raise Interrupted(f"stopped at step {fit.step}; nothing was kept")
+                save_checkpoint(checkpoint, fit, key)
+                raise Interrupted(f"stopped at step {fit.step}; the state is in {checkpoint}")
+
+    def _show(self, fit: Fit, step_s: float) -> None:
+        bits = None if fit.bits is None else fit.bits + fit.rate.overhead_bits
+        left = fit.steps_left()
+        self.listener(
+            Progress(
+                stage=fit.stage,
+                done=fit.step,
+                total=fit.step + left,
+                per_s=1 / step_s,
+                eta_s=left * step_s,
+                psnr_db=fit.psnr_db,
+                bpp=None if bits is None else bits / self.source.n_pixels,
+            )
+        )
+
+    def finish(self, plan: Plan, fit: Fit) -> bytes:
+        """Return the bytes of the trained network at the target size."""
+        quantizer, parameters = fit.quantizer, fit.parameters()
+        assert quantizer is not None
+        fitted = fit_size(
+            lambda octaves: quantizer.quantize(parameters, octaves),
+            lambda tensors: len(self.file(plan, tensors)),
+            plan.max_bytes,
+        )
+        if fitted is None:
+            raise ResourceError(
+                f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
+            )
+        return self.file(plan, fitted.tensors)
+
+    def prove(self, data: bytes) -> tuple[QualityMeter, float]:
+        """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
+        meter = QualityMeter()
+        with VideoFile(data, device=self.device.type) as video:
+            for i, frame in enumerate(video):
+                meter.add(frame, self.source.frames[i])
+                self.listener(
+                    Progress(stage="verify", done=i + 1, total=len(video), unit="frame")
+                )
+            if len(meter.psnr_per_frame_db) != len(self.source.frames):
+                raise VerificationError("the file decodes to another number of frames")
+            return meter, len(video) / max(video.network_s, 1e-9)
+
+
+def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:
+    """Return a plan as plain values for printing."""
+    return {
+        "arch": plan.arch,
+        "config": asdict(plan.config),
+        "frames": plan.n_frames,
+        "width": plan.width,
+        "height": plan.height,
+        "parameters": plan.n_params,
+        "mac_per_pixel": plan.macs_per_pixel,
+        "expected_bytes": plan.max_bytes,
+        "expected_bpp": 8 * plan.max_bytes / (plan.n_frames * plan.height * plan.width),
+        "steps": plan.fit.n_steps,
+        "batch": plan.fit.batch,
+        "precision": "bfloat16" if plan.fit.bf16 else "float32",
+        "device": str(device),
+        "predicted_s": round(seconds, 1),
+    }
+
+
+def dry_run(
+    source: str | Path,
+    options: EncodeOptions | None = None,
+    *,
+    device: str = "auto",
+    start: int = 0,
+    frames: int | None = None,
+    metadata: bool = True,
+    listener: Listener = ignore,
+) -> dict[str, Any]:
+    """Return the plan of an encode, with the time predicted from a few measured steps."""
+    picked = pick_device(device)
+    video = read_source(source, start=start, count=frames, listener=listener)
+    work = _Encode(
+        video, options or EncodeOptions(), device=picked, metadata=metadata,
+        listener=listener, stop=lambda: False,
+    )
+    plan = work.plan()
+    seconds = work.seconds_per_step(plan) * plan.fit.n_steps
+    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf))
+
+
+def encode(
+    source: str | Path,
+    output: str | Path | None = None,
+    options: EncodeOptions | None = None,
+    *,
+    device: str = "auto",
+    start: int = 0,
+    frames: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    metadata: bool = True,
+    listener: Listener = ignore,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[bytes, EncodeResult]:
+    """Encode a video into one .nrv file; return its bytes and figures.
+
+    Args:
+        source: a video file, a y4m file, a folder of PNGs, or "-" for y4m on standard input.
+        output: where to write; None only returns the bytes (and keeps no checkpoint).
+        options: what to aim at and how; the defaults suit a first try.
+        device: "auto", "cpu" or "cuda".
+        start: first frame.
+        frames: number of frames; None takes all.
+        overwrite: replace an existing output.
+        resume: continue an interrupted encode of the same video to the same output.
+        metadata: store program version and preset in the file.
+        listener: receives `nvcodec.events`.
+        stop: polled between steps; when true, the state is saved and Interrupted raised.
+
+    Raises:
+        NvcodecError: InputError, UsageError, ResourceError, VerificationError or Interrupted.
+    """
+    began = time.perf_counter()
+    options = options or EncodeOptions()
+    path = None if output is None else Path(output)
+    if path is not None:
+        local = None if str(source) == "-" else Path(source)
+        storage.check_output(path, overwrite=overwrite, source=local)
+    picked = pick_device(device)
+    video = read_source(source, start=start, count=frames, listener=listener)
+    work = _Encode(
+        video, options, device=picked, metadata=metadata, listener=listener, stop=stop
+    )
+    checkpoint = None if path is None else checkpoint_path(path)
+    if options.target.psnr is not None:
+        from nvcodec.codec.quality import encode_to_psnr
+
+        plan, fit, data = encode_to_psnr(work, options.target.psnr)
+    else:
+        plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
+    meter, decode_fps = work.prove(data)
+    if path is not None:
+        storage.write_atomic(path, data)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return data, EncodeResult(
+        n_bytes=len(data),
+        bpp=8 * len(data) / video.n_pixels,
+        target_bytes=plan.max_bytes,
+        psnr_db=meter.psnr_db,
+        ms_ssim=meter.ms_ssim,
+        psnr_per_frame_db=meter.psnr_per_frame_db,
+        arch=plan.arch,
+        n_params=plan.n_params,
+        n_steps=fit.step,
+        encode_s=time.perf_counter() - began,
+        decode_fps=decode_fps,
+        device=str(picked),
+    )
+
+
+def _encode_to_size(
+    work: _Encode, checkpoint: Path | None, resume: bool, began: float
+) -> tuple[Plan, Fit, bytes]:
+    plan = work.plan()
+    key = plan_key(plan, work.source.sha256)
+    if plan.fit.max_time_s is not None:
+        # The proof draws every frame once, which costs about a third of a training step of each.
+        proof_s = work.seconds_per_step(plan) * plan.n_frames / plan.fit.batch / 2
+        left_s = plan.fit.max_time_s - (time.perf_counter() - began) - proof_s
+        limit = replace(plan.fit, max_time_s=max(0.1, _FINISH_RESERVE * left_s))
+        plan = replace(plan, fit=limit)
+    fit = work.make_fit(plan)
+    if resume:
+        if checkpoint is None:
+            raise ResourceError("resuming needs an output file")
+        load_checkpoint(checkpoint, fit, key)
+        work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
+    work.run(fit, checkpoint, key)
+    return plan, fit, work.finish(plan, fit)

@@ -1,0 +1,65 @@
+"""Distortion measures by name: the 15 of the NeRV family, and the logarithm of the MSE."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim, ssim
+from torch import Tensor
+
+from nvcodec.errors import UsageError
+
+# Weights of (L2, L1, 1 - SSIM, 1 - MS-SSIM); NeRV train_nerv.py, the same set in HNeRV and 3DNeRV.
+_MIXES = {
+    "l2": (1.0, 0.0, 0.0, 0.0),
+    "l1": (0.0, 1.0, 0.0, 0.0),
+    "ssim": (0.0, 0.0, 1.0, 0.0),
+    "fusion1": (0.3, 0.0, 0.7, 0.0),
+    "fusion2": (0.0, 0.3, 0.7, 0.0),
+    "fusion3": (0.5, 0.0, 0.5, 0.0),
+    "fusion4": (0.0, 0.5, 0.5, 0.0),
+    "fusion5": (0.7, 0.0, 0.3, 0.0),
+    "fusion6": (0.0, 0.7, 0.3, 0.0),
+    "fusion7": (0.7, 0.3, 0.0, 0.0),
+    "fusion8": (0.5, 0.5, 0.0, 0.0),
+    "fusion9": (0.0, 0.9, 0.1, 0.0),
+    "fusion10": (0.0, 0.7, 0.0, 0.3),
+    "fusion11": (0.0, 0.9, 0.0, 0.1),
+    "fusion12": (0.0, 0.8, 0.0, 0.2),
+}
+LOSSES = ("log-mse", *_MIXES)
+_MS_SSIM_MIN_SIDE = 161
+
+
+def check_loss(name: str, height: int, width: int) -> None:
+    """Raise UsageError for an unknown loss or one that needs larger frames."""
+    if name not in LOSSES:
+        raise UsageError(f"loss is {name}, allowed are {', '.join(LOSSES)}")
+    side = min(height, width)
+    if name != "log-mse" and _MIXES[name][3] and side < _MS_SSIM_MIN_SIDE:
+        raise UsageError(
+            f"loss {name} uses MS-SSIM, which needs sides of at least {_MS_SSIM_MIN_SIDE} pixels, "
+            f"but the frames are {width}x{height}"
+        )
+    if name != "log-mse" and _MIXES[name][2] and side < 11:
+        raise UsageError(f"loss {name} uses SSIM, which needs sides of at least 11 pixels")
+
+
+def distortion(name: str, drawn: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of frames (B, 3, H, W) in [0, 1]; lower is better.
+
+    "log-mse" is the mean over frames of ln(MSE): the exact objective for a mean of per-frame PSNRs.
+    """
+    if name == "log-mse":
+        return torch.log((drawn - target).square().mean((1, 2, 3)) + 1e-7).mean()
+    l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
+    loss = drawn.new_zeros(())
+    if l2:
+        loss = loss + l2 * F.mse_loss(drawn, target)
+    if l1:
+        loss = loss + l1 * F.l1_loss(drawn, target)
+    if by_ssim:
+        loss = loss + by_ssim * (1 - ssim(drawn, target, data_range=1.0))
+    if by_ms_ssim:
+        loss = loss + by_ms_ssim * (1 - ms_ssim(drawn, target, data_range=1.0))
+    return loss

@@ -1,0 +1,76 @@
+"""Optimisers for short overfitting runs: Muon for dense matrices, Adam for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrix: Tensor, n_steps: int = 5) -> Tensor:
+    """Return about U V^T of matrix = U S V^T by a quintic Newton-Schulz iteration (Jordan, 2024)."""
+    a, b, c = _NS_COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    for _ in range(n_steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is orthogonalised; tensors are seen as (shape[0], rest) matrices.
+
+    torch.optim.Muon takes 2-D parameters only; convolution kernels need the reshape.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Make one step; parameters without a gradient are left alone."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                buffer = state["momentum_buffer"]
+                buffer.mul_(group["momentum"]).add_(p.grad)
+                direction = p.grad.add(buffer, alpha=group["momentum"]).reshape(p.shape[0], -1)
+                scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                update = orthogonalize(direction).reshape(p.shape)
+                p.add_(update, alpha=-group["lr"] * scale)
+
+
+def is_matrix(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool:
+    """Tell whether Muon should train this parameter: dense kernels, not depthwise ones, not latents."""
+    return parameter.ndim >= 2 and min(parameter.shape[:2]) > 1 and name not in latent_names
+
+
+def make_optimizers(
+    module: nn.Module,
+    latent_names: Iterable[str],
+    *,
+    kind: str,
+    lr_matrix: float,
+    lr: float,
+) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all)."""
+    latent_names = tuple(latent_names)
+    named = list(module.named_parameters())
+    matrices = [p for name, p in named if kind == "muon" and is_matrix(name, p, latent_names)]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=lr_matrix))
+    # Adam's usual beta2 of 0.999 never forgets the first gradients in a run of a few thousand steps.
+    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=(0.9, 0.99), eps=1e-15))
+    return optimizers

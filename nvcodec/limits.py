@@ -1,0 +1,28 @@
+"""What a decoder agrees to allocate for a file, whatever the file says."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper bounds checked before any allocation (values in the spirit of libavif's defaults)."""
+
+    max_side: int = 32_768
+    """Largest width or height, in pixels."""
+    max_pixels: int = 1 << 28
+    """Largest width x height of one frame (16384 x 16384)."""
+    max_frames: int = 12 * 3600 * 60
+    """Most frames of one file: 12 hours at 60 frames/s."""
+    max_params: int = 1 << 28
+    """Most coded integers of one segment."""
+    max_activations: int = 1 << 30
+    """Largest feature map of one frame, in values (4 GiB as float32)."""
+    max_macs: int = 1 << 45
+    """Most multiply-accumulates of one frame."""
+    max_segments: int = 65_536
+    """Most segments of one file."""
+    max_metadata_bytes: int = 1 << 20
+    """Largest ancillary chunk."""
+
+
+DEFAULT = Limits()

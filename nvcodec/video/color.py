@@ -1,0 +1,244 @@
+"""YUV <-> RGB with the matrices of ITU-T H.273, in float32.
+
+Chroma is upsampled bilinearly at its true position. The matching filters downwards are
+[1 2 1]/4 along an axis where chroma lies on luma samples, a box of two where it lies between.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvcodec.errors import InputError, UsageError
+from nvcodec.video.frames import IDENTITY, ColorTags
+
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Floats = NDArray[np.float32]
+
+_WEIGHTS = {  # matrix code: (weight of red, weight of blue) in luma
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+_ON_LUMA_X = {0: True, 1: False, 2: True, 3: False}
+_ON_LUMA_Y = {0: False, 1: False, 2: True, 3: True}
+_CHROMAS = (400, 420, 422, 444)
+
+
+def check_tags(tags: ColorTags, chroma: int) -> None:
+    """Refuse colours that cannot be converted here.
+
+    Raises:
+        InputError: the matrix or the siting is unknown.
+        UsageError: the chroma format is not 400, 420, 422 or 444.
+    """
+    if chroma not in _CHROMAS:
+        raise UsageError(f"chroma format is {chroma}; allowed are 400, 420, 422 and 444")
+    if tags.siting not in _ON_LUMA_X:
+        raise InputError(f"chroma siting is {tags.siting}; supported are 0 to 3")
+    allowed = sorted(_WEIGHTS)
+    if tags.matrix == IDENTITY and chroma not in (444, 400):
+        raise InputError(f"colour matrix is 0 (RGB) with chroma {chroma}; supported is only 444")
+    if tags.matrix != IDENTITY and tags.matrix not in _WEIGHTS:
+        codes = ", ".join(str(code) for code in [IDENTITY, *allowed])
+        raise InputError(f"colour matrix is {tags.matrix} (H.273); supported are {codes}")
+
+
+def chroma_shape(height: int, width: int, chroma: int) -> tuple[int, int]:
+    """Return (rows, columns) of a chroma plane; halves are rounded up, gray has (0, 0)."""
+    if chroma == 400:
+        return 0, 0
+    rows = (height + 1) // 2 if chroma == 420 else height
+    columns = (width + 1) // 2 if chroma in (420, 422) else width
+    return rows, columns
+
+
+def _luma_scale(full_range: bool, bit_depth: int) -> tuple[int, int]:
+    """Return (code of black, codes from black to white)."""
+    if full_range:
+        return 0, (1 << bit_depth) - 1
+    return 16 << (bit_depth - 8), 219 << (bit_depth - 8)
+
+
+def _chroma_span(full_range: bool, bit_depth: int) -> int:
+    """Return the number of codes between the extremes of Cb or Cr."""
+    return (1 << bit_depth) - 1 if full_range else 224 << (bit_depth - 8)
+
+
+@cache
+def _luma_table(full_range: bool, bit_depth: int) -> Floats:
+    """Return 0..255 plus the 0.5 of rounding, for each luma code.
+
+    The integer part is exact: a float32 that rounded up to an integer is taken back.
+    """
+    black, span = _luma_scale(full_range, bit_depth)
+    codes = np.arange(1 << bit_depth, dtype=np.int64)
+    exact = (510 * (codes - black) + span) / (2 * span)
+    table = exact.astype(np.float32)
+    too_high = np.floor(table) > np.floor(exact)
+    table[too_high] = np.nextafter(table[too_high], np.float32(-np.inf))
+    return table
+
+
+def _round_into(out: NDArray[np.uint8], values: Floats) -> None:
+    """Store `values` (with 0.5 already added) as 0..255; truncation is then rounding half up."""
+    np.clip(values, 0, 255, out=values)
+    np.copyto(out, values, casting="unsafe")
+
+
+def _upsample(plane: Floats, size: int, on_luma: bool, axis: int) -> Floats:
+    """Double `plane` along `axis` to `size` samples, repeating the edges."""
+    shape = list(plane.shape)
+    shape[axis] = 2 * plane.shape[axis]
+    out = np.empty(shape, np.float32)
+    source, target = np.moveaxis(plane, axis, 0), np.moveaxis(out, axis, 0)
+    step = source[1:] - source[:-1]
+    step *= np.float32(0.5 if on_luma else 0.25)
+    target[-1] = source[-1]
+    np.add(source[:-1], step, out=target[1:-1:2])
+    if on_luma:
+        target[0::2] = source
+    else:
+        target[0] = source[0]
+        np.subtract(source[1:], step, out=target[2::2])
+    return np.moveaxis(target[:size], 0, axis)
+
+
+def _upsample_to(plane: Floats, shape: tuple[int, int], chroma: int, siting: int) -> Floats:
+    if chroma == 420:
+        plane = _upsample(plane, shape[0], _ON_LUMA_Y[siting], 0)
+    if chroma in (420, 422):
+        plane = _upsample(plane, shape[1], _ON_LUMA_X[siting], 1)
+    return plane
+
+
+def _downsample(plane: Floats, on_luma: bool, axis: int) -> Floats:
+    """Halve `plane` along `axis`, rounding the size up and repeating the edges."""
+    source = np.moveaxis(plane, axis, 0)
+    if len(source) % 2:
+        source = np.concatenate([source, source[-1:]])
+    even, odd = source[0::2], source[1::2]
+    if on_luma:
+        half = even * np.float32(2) + odd
+        half[1:] += odd[:-1]
+        half[0] += even[0]
+        half *= np.float32(0.25)
+    else:
+        half = even + odd
+        half *= np.float32(0.5)
+    return np.moveaxis(half, 0, axis)
+
+
+def _downsample_from(plane: Floats, chroma: int, siting: int) -> Floats:
+    if chroma in (420, 422):
+        plane = _downsample(plane, _ON_LUMA_X[siting], 1)
+    if chroma == 420:
+        plane = _downsample(plane, _ON_LUMA_Y[siting], 0)
+    return plane
+
+
+def yuv_to_rgb(
+    y: Plane, u: Plane, v: Plane, tags: ColorTags, bit_depth: int = 8, chroma: int = 420
+) -> NDArray[np.uint8]:
+    """Convert one picture to 8-bit RGB, rounding half up after clipping.
+
+    Args:
+        y: luma, (H, W), uint8 or uint16.
+        u: Cb, (ceil(H/2), ceil(W/2)) for 420; ignored for 400.
+        v: Cr, like `u`.
+        tags: matrix (0: the planes are G, B, R), range and siting.
+        bit_depth: bits per sample, 8 to 16.
+        chroma: 420, 422, 444 or 400.
+
+    Returns:
+        (H, W, 3) contiguous.
+
+    Raises:
+        InputError: a matrix or siting without support.
+    """
+    check_tags(tags, chroma)
+    table = _luma_table(tags.full_range, bit_depth)
+    out = np.empty((*y.shape, 3), np.uint8)
+    if chroma == 400:
+        _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2))
+        return out
+    if tags.matrix == IDENTITY:
+        for channel, plane in zip((1, 2, 0), (y, u, v), strict=True):
+            _round_into(out[..., channel], table.take(plane, mode="clip"))
+        return out
+    luma = table.take(y, mode="clip")
+    red, blue = _WEIGHTS[tags.matrix]
+    green = 1 - red - blue
+    scale = 255 / _chroma_span(tags.full_range, bit_depth)
+    middle = np.float32(1 << (bit_depth - 1))
+    # The matrix is applied before upsampling: both are linear, and the small planes are cheaper.
+    add_blue = u.astype(np.float32)
+    add_blue -= middle
+    add_blue *= np.float32(2 * (1 - blue) * scale)
+    add_red = v.astype(np.float32)
+    add_red -= middle
+    add_red *= np.float32(2 * (1 - red) * scale)
+    add_green = add_blue * np.float32(-blue / green)
+    add_green -= add_red * np.float32(red / green)
+    for channel, part in enumerate((add_red, add_green, add_blue)):
+        values = _upsample_to(part, (y.shape[0], y.shape[1]), chroma, tags.siting)
+        values += luma
+        _round_into(out[..., channel], values)
+    return out
+
+
+def _to_codes(values: Floats, scale: float, zero: int, bit_depth: int) -> Plane:
+    values = values * np.float32(scale)
+    values += np.float32(zero + 0.5)
+    np.clip(values, 0, (1 << bit_depth) - 1, out=values)
+    kind: Any = np.uint8 if bit_depth == 8 else np.uint16
+    codes: Plane = values.astype(kind, order="C")
+    return codes
+
+
+def rgb_to_yuv(
+    rgb: NDArray[np.uint8], tags: ColorTags, chroma: int = 420, bit_depth: int = 8
+) -> tuple[Plane, Plane, Plane]:
+    """Convert an 8-bit RGB picture to planes, rounding half up.
+
+    Args:
+        rgb: (H, W, 3).
+        tags: matrix (0: the planes are G, B, R), range and siting.
+        chroma: 420, 422, 444 or 400.
+        bit_depth: bits per sample of the planes, 8 to 16.
+
+    Returns:
+        y (H, W), u and v (see chroma_shape; empty for 400); uint8, or uint16 above 8 bits.
+
+    Raises:
+        InputError: a matrix or siting without support.
+    """
+    check_tags(tags, chroma)
+    black, span = _luma_scale(tags.full_range, bit_depth)
+    r, g, b = (rgb[..., channel].astype(np.float32) for channel in range(3))
+    if tags.matrix == IDENTITY and chroma == 444:
+        first, second, third = (_to_codes(p, span / 255, black, bit_depth) for p in (g, b, r))
+        return first, second, third
+    red, blue = _WEIGHTS.get(tags.matrix, _WEIGHTS[1])
+    luma = r * np.float32(red)
+    luma += g * np.float32(1 - red - blue)
+    luma += b * np.float32(blue)
+    y = _to_codes(luma, span / 255, black, bit_depth)
+    if chroma == 400:
+        nothing = np.zeros((0, 0), y.dtype)
+        return y, nothing, nothing
+    scale = _chroma_span(tags.full_range, bit_depth) / 255
+    middle = 1 << (bit_depth - 1)
+    b -= luma
+    r -= luma
+    cb = _downsample_from(b, chroma, tags.siting)
+    cr = _downsample_from(r, chroma, tags.siting)
+    u = _to_codes(cb, scale / (2 * (1 - blue)), middle, bit_depth)
+    v = _to_codes(cr, scale / (2 * (1 - red)), middle, bit_depth)
+    return y, u, v

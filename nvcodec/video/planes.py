@@ -1,0 +1,212 @@
+"""From decoded pictures of any supported pixel format to 8-bit RGB.
+
+Planes are numpy views of FFmpeg's buffers, and colours are converted by nvcodec.video.color:
+FFmpeg's own conversion has changed its mind about matrices and ranges between versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from nvcodec.errors import InputError
+from nvcodec.limits import DEFAULT
+from nvcodec.video.color import Plane, chroma_shape, yuv_to_rgb
+from nvcodec.video.frames import ColorTags, resolve_tags
+
+_PLANAR = re.compile(r"yuv([aj]?)(420|422|444)p(\d*)(le|be|)")
+_PLANAR_RGB = re.compile(r"gbr(a?)p(\d*)(le|be|)")
+_PACKED_RGB = re.compile(r"([rgba0]{3,4}?)(|24|48|64)(le|be|)")
+_GRAY = re.compile(r"(gray|ya)(\d*)(le|be|)")
+_SEMIPLANAR = {  # name: (chroma, position of U in a pair)
+    "nv12": (420, 0),
+    "nv21": (420, 1),
+    "nv16": (422, 0),
+    "nv24": (444, 0),
+    "nv42": (444, 1),
+}
+_SEMIPLANAR_HIGH = re.compile(r"p([024])(10|12|16)(le|be)")
+_PACKED_YUV = {"yuyv422": "yuyv", "yvyu422": "yvyu", "uyvy422": "uyvy"}
+_CENTERED = ("mjpeg", "mjpegb")
+"""Codecs whose chroma lies at the center, as JPEG says; the others are taken as left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One decoded picture: its planes and how to read them."""
+
+    planes: tuple[Plane, Plane, Plane]
+    """Y, U, V; for RGB G, B, R; for gray three times Y."""
+    chroma: int
+    """As in VideoInfo."""
+    bit_depth: int
+    tags: ColorTags
+    alpha: bool = False
+    """True: the source also has an alpha plane, which is left out."""
+    rotation: int = 0
+    """Degrees counterclockwise."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (width, height) in pixels."""
+        height, width = self.planes[0].shape
+        return width, height
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Refuse sizes that no .nrv file can hold (InputError); `name` is that of the source."""
+    if not (1 <= width <= DEFAULT.max_side and 1 <= height <= DEFAULT.max_side):
+        raise InputError(
+            f"{name} has {width} x {height} pixels; allowed are sides of 1 to {DEFAULT.max_side}"
+        )
+    if width * height > DEFAULT.max_pixels:
+        raise InputError(
+            f"{name} has {width} x {height} pixels; allowed are {DEFAULT.max_pixels} in all"
+        )
+
+
+def to_rgb(picture: Picture) -> NDArray[np.uint8]:
+    """Convert a picture to contiguous 8-bit RGB, (H, W, 3).
+
+    Raises:
+        InputError: a colour matrix without support.
+    """
+    chroma = picture.chroma or 444
+    return yuv_to_rgb(*picture.planes, picture.tags, picture.bit_depth, chroma)
+
+
+def view_plane(plane: av.video.plane.VideoPlane, columns: int, kind: str) -> Plane:
+    """View the first `columns` samples of each row of a plane, whose rows may be padded.
+
+    Args:
+        plane: kept alive by the view, which writes through to it.
+        columns: samples per row to keep.
+        kind: numpy type of a sample: "u1", "<u2" or ">u2".
+    """
+    stride = abs(plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, stride)
+    if plane.line_size < 0:
+        rows = rows[::-1]
+    dtype = np.dtype(kind)
+    samples: Plane = rows[:, : columns * dtype.itemsize].view(dtype)
+    return samples
+
+
+def _kind(bits: int, endian: str) -> str:
+    if bits == 8:
+        return "u1"
+    return ">u2" if endian == "be" else "<u2"
+
+
+def _read_planar(frame: av.VideoFrame, chroma: int, bits: int, endian: str) -> Sequence[Plane]:
+    _, columns = chroma_shape(frame.height, frame.width, chroma)
+    widths = (frame.width, columns, columns)
+    kind = _kind(bits, endian)
+    return [view_plane(p, w, kind) for p, w in zip(frame.planes[:3], widths, strict=True)]
+
+
+def _read_semiplanar(
+    frame: av.VideoFrame, chroma: int, bits: int, endian: str, first: int
+) -> Sequence[Plane]:
+    _, columns = chroma_shape(frame.height, frame.width, chroma)
+    kind = _kind(bits, endian)
+    y = view_plane(frame.planes[0], frame.width, kind)
+    pairs = view_plane(frame.planes[1], 2 * columns, kind)
+    planes = [y, pairs[:, first::2], pairs[:, 1 - first :: 2]]
+    if bits in (10, 12):  # stored in the upper bits of 16
+        planes = [np.right_shift(p, 16 - bits, dtype=np.uint16) for p in planes]
+    return planes
+
+
+def _read_packed_yuv(frame: av.VideoFrame, order: str) -> Sequence[Plane]:
+    columns = (frame.width + 1) // 2
+    row = view_plane(frame.planes[0], 4 * columns, "u1")
+    y = row[:, order.index("y") :: 2][:, : frame.width]
+    return [y, row[:, order.index("u") :: 4], row[:, order.index("v") :: 4]]
+
+
+def _read_packed_rgb(frame: av.VideoFrame, order: str, bits: int, endian: str) -> Sequence[Plane]:
+    row = view_plane(frame.planes[0], len(order) * frame.width, _kind(bits, endian))
+    return [row[:, order.index(channel) :: len(order)] for channel in "gbr"]
+
+
+def _plain(frame: av.VideoFrame) -> av.VideoFrame:
+    """Expand palettes, single bits and small RGB words; no matrix takes part in this."""
+    if frame.format.name in ("monob", "monow"):
+        return frame.reformat(format="gray")
+    small = frame.format.is_rgb and not frame.format.is_bayer and "f" not in frame.format.name
+    known = _PACKED_RGB.fullmatch(frame.format.name) or _PLANAR_RGB.fullmatch(frame.format.name)
+    if frame.format.name == "pal8" or (small and not known):
+        return frame.reformat(format="rgb24")
+    return frame
+
+
+def _read_planes(frame: av.VideoFrame) -> tuple[Sequence[Plane], int, int]:
+    """Return (planes, chroma, bit depth) of a frame, or raise InputError."""
+    name = frame.format.name
+    if match := _PLANAR.fullmatch(name):
+        chroma, bits = int(match[2]), int(match[3] or 8)
+        return _read_planar(frame, chroma, bits, match[4]), chroma, bits
+    if match := _PLANAR_RGB.fullmatch(name):
+        bits = int(match[2] or 8)
+        return _read_planar(frame, 444, bits, match[3]), 0, bits
+    if match := _PACKED_RGB.fullmatch(name):
+        bits = 16 if match[2] in ("48", "64") else 8
+        return _read_packed_rgb(frame, match[1], bits, match[3]), 0, bits
+    if match := _GRAY.fullmatch(name):
+        bits = int(match[2] or 8)
+        step = 2 if match[1] == "ya" else 1
+        y = view_plane(frame.planes[0], step * frame.width, _kind(bits, match[3]))[:, ::step]
+        return [y, y, y], 400, bits
+    if name in _SEMIPLANAR:
+        chroma, first = _SEMIPLANAR[name]
+        return _read_semiplanar(frame, chroma, 8, "", first), chroma, 8
+    if match := _SEMIPLANAR_HIGH.fullmatch(name):
+        chroma, bits = {"0": 420, "2": 422, "4": 444}[match[1]], int(match[2])
+        return _read_semiplanar(frame, chroma, bits, match[3], 0), chroma, bits
+    if name in _PACKED_YUV:
+        return _read_packed_yuv(frame, _PACKED_YUV[name]), 422, 8
+    raise InputError(
+        f"pixel format {name} is not supported; supported are RGB, gray and YUV 4:2:0, 4:2:2 "
+        f"and 4:4:4 of 8 to 16 bits"
+    )
+
+
+def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
+    """View a decoded frame as planes with resolved colour tags.
+
+    Args:
+        frame: stays alive as long as the planes are used.
+        codec: FFmpeg's name; it tells the chroma siting.
+
+    Raises:
+        InputError: a pixel format without support.
+    """
+    source = frame
+    frame = _plain(source)
+    planes, chroma, bits = _read_planes(frame)
+    y, u, v = planes
+    full = source.color_range == 2 or frame.format.name.startswith("yuvj")
+    tags = resolve_tags(
+        height=frame.height,
+        chroma=chroma,
+        matrix=int(source.colorspace),
+        primaries=int(source.color_primaries),
+        transfer=int(source.color_trc),
+        full_range=full or source.format.name in ("monob", "monow"),
+        siting=1 if codec in _CENTERED else 0,
+    )
+    alpha = any(part.is_alpha for part in source.format.components)
+    return Picture(
+        planes=(y, u, v),
+        chroma=chroma,
+        bit_depth=bits,
+        tags=tags,
+        alpha=alpha,
+        rotation=source.rotation,
+    )

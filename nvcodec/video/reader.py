@@ -1,0 +1,161 @@
+"""Read any video as 8-bit RGB frames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvcodec.errors import InputError, UsageError
+from nvcodec.video.frames import VideoInfo
+from nvcodec.video.planes import Picture, check_size, to_rgb
+from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
+from nvcodec.video.y4m import MAGIC, Y4mSource
+
+
+class VideoReader:
+    """Frames of a video in presentation order, decoded once; a context manager.
+
+    Iterating yields uint8 arrays (H, W, 3), contiguous. A frame that cannot be decoded, or
+    whose size differs from the first one's, raises InputError.
+    """
+
+    info: VideoInfo
+    """Known as soon as the reader is open."""
+
+    def __init__(self, source: Source, start: int, count: int | None) -> None:
+        """Decode up to frame `start`; use open_video instead of calling this."""
+        self._source = source
+        self._warnings: list[str] = []
+        self._frames = self._decode(start, count)
+        self.info = self._open(start)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return sentences about what is lost or odd; more may appear while frames are read."""
+        return [*self._warnings, *self._source.warnings]
+
+    def _open(self, start: int) -> VideoInfo:
+        """Skip to the first wanted picture, check it and describe the video."""
+        source = self._source
+        self._pictures = source.pictures()
+        skipped = sum(1 for _ in islice(self._pictures, start))
+        first = next(self._pictures, None)
+        if first is None and skipped:
+            raise InputError(f"start is {start}, but the video has {skipped} frames")
+        if first is None:
+            raise InputError(f"{source.name} holds no frame that can be decoded")
+        width, height = first.size
+        check_size(source.name, width, height)
+        self._first = first
+        if first.bit_depth > 8:
+            self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
+        if first.alpha:
+            self._warnings.append("alpha dropped")
+        if first.rotation:
+            self._warnings.append(f"rotation of {first.rotation} degrees is not applied")
+        return VideoInfo(
+            width=width,
+            height=height,
+            frame_rate=source.frame_rate,
+            color=first.tags,
+            bit_depth=first.bit_depth,
+            chroma=first.chroma,
+            codec=source.codec,
+            n_bytes=source.n_bytes,
+            rotation=first.rotation,
+        )
+
+    def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
+        yield to_rgb(self._first)
+        done = 1
+        while count is None or done < count:
+            picture = next(self._pictures, None)
+            if picture is None:
+                break
+            self._check(picture, start + done)
+            yield to_rgb(picture)
+            done += 1
+        if count is not None and done < count:
+            self._warnings.append(f"{count} frames were asked for, but only {done} are there")
+
+    def _check(self, picture: Picture, index: int) -> None:
+        """Refuse a picture that differs in kind from the first."""
+        if picture.size != self._first.size:
+            was, now = (" x ".join(map(str, p.size)) for p in (self._first, picture))
+            raise InputError(
+                f"{self._source.name} changes its size from {was} to {now} at frame {index}; "
+                f"all frames must have one size"
+            )
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self._frames
+
+    def close(self) -> None:
+        """Release the source; later frames cannot be read."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_source(source: str | Path) -> Source:
+    if str(source) == "-":
+        return Y4mSource(sys.stdin.buffer, "standard input", None)
+    path = Path(source)
+    if path.is_dir() or (is_pattern(path) and not path.exists()):
+        return ImageSource(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (a Y4mSource keeps it)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if file.read(len(MAGIC)) == MAGIC:
+            file.seek(0)
+            return Y4mSource(file, str(path), path.stat().st_size)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return FileSource(path)
+
+
+def open_video(source: str | Path, *, start: int = 0, count: int | None = None) -> VideoReader:
+    """Open a video and decode its first wanted frame.
+
+    Args:
+        source: a file that FFmpeg reads, a .y4m file, a folder of PNG files, a pattern such as
+            "frames/%06d.png", or "-" for Y4M on standard input.
+        start: index of the first frame.
+        count: number of frames; None means all that follow.
+
+    Raises:
+        UsageError: start is negative or count is not positive.
+        InputError: the source is missing, is not a video, or ends before `start`.
+    """
+    if start < 0:
+        raise UsageError(f"start is {start}; allowed are 0 and more")
+    if count is not None and count < 1:
+        raise UsageError(f"count is {count}; allowed are 1 and more")
+    opened = _open_source(source)
+    try:
+        return VideoReader(opened, start, count)
+    except BaseException:
+        opened.close()
+        raise

@@ -1,0 +1,153 @@
+"""Write 8-bit RGB frames as a video, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvcodec import storage
+from nvcodec.errors import NvcodecError, UsageError
+from nvcodec.video.color import check_tags
+from nvcodec.video.frames import IDENTITY, VideoInfo
+from nvcodec.video.sinks import (
+    WRITE_ERRORS,
+    ContainerSink,
+    ImageSink,
+    Sink,
+    Y4mSink,
+    as_resource_error,
+)
+from nvcodec.video.sources import is_pattern
+
+_ALLOWED = (
+    ".mp4, .mkv, .y4m, a pattern such as frames/%06d.png, a folder ending in / "
+    "and - for Y4M on standard output"
+)
+
+
+class VideoWriter:
+    """Takes frames in order; a context manager that finishes the output on success.
+
+    When the block ends with an exception, nothing is left behind.
+    """
+
+    n_frames: int
+    """Frames written so far."""
+    description: str
+    """What the output is, such as "H.264 crf 12 yuv420p"."""
+
+    def __init__(self, sink: Sink, info: VideoInfo) -> None:
+        """Use open_writer instead of calling this."""
+        self._sink = sink
+        self._shape = (info.height, info.width, 3)
+        self._open = True
+        self.n_frames = 0
+        self.description = sink.description
+
+    def write(self, rgb: NDArray[np.uint8]) -> None:
+        """Append a frame, uint8 (H, W, 3).
+
+        Raises:
+            UsageError: the shape or type is wrong, or the writer is closed.
+            ResourceError: the disk is full, or nobody reads the pipe any more.
+        """
+        if not self._open:
+            raise UsageError(f"{self._sink.name} is finished; no frame can be added")
+        if rgb.shape != self._shape or rgb.dtype != np.uint8:
+            raise UsageError(
+                f"frame {self.n_frames} is {rgb.dtype} {rgb.shape}; expected is uint8 {self._shape}"
+            )
+        try:
+            self._sink.write(rgb)
+        except WRITE_ERRORS as error:
+            self.abort()
+            raise as_resource_error(self._sink.name, error) from error
+        self.n_frames += 1
+
+    def close(self) -> None:
+        """Finish the output under its name; does nothing when already closed.
+
+        Raises:
+            UsageError: no frame was written.
+            ResourceError: the disk is full, or nobody reads the pipe any more.
+        """
+        if not self._open:
+            return
+        if self.n_frames == 0:
+            self.abort()
+            raise UsageError(f"{self._sink.name} got no frame; a video has at least 1")
+        try:
+            self._sink.commit()
+        except WRITE_ERRORS as error:
+            self.abort()
+            raise as_resource_error(self._sink.name, error) from error
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+
+    def abort(self) -> None:
+        """Remove everything that was written; does nothing when already closed."""
+        if self._open:
+            self._open = False
+            self._sink.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _open_sink(target: str | Path, info: VideoInfo, overwrite: bool) -> Sink:
+    text = str(target)
+    if text == "-":
+        return Y4mSink(None, info)
+    path = Path(text)
+    if text.endswith("/") or path.is_dir():
+        return ImageSink(path, "%06d.png", info, overwrite=overwrite)
+    suffix = path.suffix.lower()
+    if suffix == ".png" and is_pattern(path):
+        return ImageSink(path.parent, path.name, info, overwrite=overwrite)
+    if suffix not in (".mp4", ".mkv", ".y4m"):
+        raise UsageError(f"output {text} has suffix {suffix or 'none'}; allowed are {_ALLOWED}")
+    storage.check_output(path, overwrite=overwrite)
+    return Y4mSink(path, info) if suffix == ".y4m" else ContainerSink(path, info)
+
+
+def open_writer(target: str | Path, info: VideoInfo, *, overwrite: bool = False) -> VideoWriter:
+    """Open an output for frames like those that `info` describes.
+
+    Args:
+        target: .mp4 (H.264, visually lossless), .mkv (FFV1, lossless), .y4m, a pattern such as
+            "frames/%06d.png" or a folder ending in "/" (PNG files numbered from 1), or "-" for
+            Y4M on standard output. Rotation and alpha are not written.
+        info: size, rate, chroma format and colour of the output.
+        overwrite: replace what exists.
+
+    Raises:
+        UsageError: the suffix is unknown, or the output exists and must stay.
+        InputError: colour tags without support.
+        ResourceError: the output cannot be created.
+    """
+    if info.color.matrix != IDENTITY:
+        check_tags(info.color, info.chroma or 444)
+    try:
+        return VideoWriter(_open_sink(target, info, overwrite), info)
+    except NvcodecError:
+        raise
+    except WRITE_ERRORS as error:
+        name = "standard output" if str(target) == "-" else str(target)
+        raise as_resource_error(name, error) from error

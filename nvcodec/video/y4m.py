@@ -1,0 +1,162 @@
+"""YUV4MPEG2 (.y4m), the raw format that video tools pass to each other through pipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import numpy as np
+
+from nvcodec.errors import InputError
+from nvcodec.video.color import Plane, chroma_shape
+from nvcodec.video.frames import DEFAULT_RATE, resolve_tags
+from nvcodec.video.planes import Picture, check_size
+
+MAGIC = b"YUV4MPEG2"
+_MAX_LINE = 4096
+_SITINGS = {"jpeg": 1, "mpeg2": 0, "paldv": 2, "": 1}
+"""What follows "420" in the header; plain 420 means JPEG's center."""
+_NAMES = {0: "mpeg2", 1: "jpeg", 2: "paldv"}
+_CHROMA = re.compile(r"(420|422|444)(?:p(\d+))?|420(jpeg|mpeg2|paldv)|mono(\d*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Y4mHeader:
+    """The first line of a .y4m stream."""
+
+    width: int
+    height: int
+    frame_rate: Fraction
+    """Frames/s."""
+    chroma: int
+    """420, 422, 444 or 400."""
+    bit_depth: int = 8
+    siting: int = 0
+    full_range: bool | None = None
+    """None: the stream does not say."""
+    progressive: bool = True
+    square_pixels: bool = True
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return (rows, columns) of each plane."""
+        luma = (self.height, self.width)
+        if self.chroma == 400:
+            return [luma]
+        return [luma, *[chroma_shape(self.height, self.width, self.chroma)] * 2]
+
+
+def format_header(header: Y4mHeader) -> bytes:
+    """Return the first line for `header` (8 bits), newline included."""
+    space = "mono" if header.chroma == 400 else str(header.chroma)
+    if header.chroma == 420:
+        space += _NAMES.get(header.siting, "mpeg2")
+    rate = header.frame_rate
+    colour_range = "FULL" if header.full_range else "LIMITED"
+    line = (
+        f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
+        f"Ip A1:1 C{space} XCOLORRANGE={colour_range}\n"
+    )
+    return line.encode()
+
+
+def parse_header(line: bytes, name: str) -> Y4mHeader:
+    """Read the first line, without its newline.
+
+    Raises:
+        InputError: a field is missing, out of range or without support.
+    """
+    words = line.decode("ascii", "replace").split(" ")
+    fields = {word[0]: word[1:] for word in words[1:] if word and word[0] != "X"}
+    space = fields.get("C", "420")
+    match = _CHROMA.fullmatch(space)
+    if match is None:
+        raise InputError(f"{name} has chroma format C{space}; supported are 420, 422, 444 and mono")
+    chroma = int(match[1] or (420 if match[3] else 400))
+    bits = int(match[2] or match[4] or 8)
+    if not 8 <= bits <= 16:
+        raise InputError(f"{name} has {bits} bits per sample; supported are 8 to 16")
+    try:
+        width, height = int(fields["W"]), int(fields["H"])
+        top, _, bottom = fields.get("F", "0:0").partition(":")
+        rate = Fraction(int(top), int(bottom)) if int(top) > 0 and int(bottom) > 0 else DEFAULT_RATE
+    except (KeyError, ValueError):
+        raise InputError(f"{name} has a Y4M header without a valid size or rate") from None
+    check_size(name, width, height)
+    ranges = [word.partition("=")[2] for word in words if word.startswith("XCOLORRANGE=")]
+    return Y4mHeader(
+        width=width,
+        height=height,
+        frame_rate=rate,
+        chroma=chroma,
+        bit_depth=bits,
+        siting=_SITINGS[match[3] or ""] if chroma == 420 else 0,
+        full_range=ranges[0] == "FULL" if ranges else None,
+        progressive=fields.get("I", "p") in ("p", "?"),
+        square_pixels=fields.get("A", "1:1") in ("1:1", "0:0"),
+    )
+
+
+def write_frame(stream: BinaryIO, planes: Sequence[Plane]) -> None:
+    """Append one 8-bit picture; `planes` are Y, U, V or Y alone."""
+    stream.write(b"FRAME\n")
+    for plane in planes:
+        stream.write(np.ascontiguousarray(plane).data)
+
+
+class Y4mSource:
+    """Pictures of a .y4m stream, read once from start to end."""
+
+    codec = "rawvideo"
+
+    def __init__(self, stream: BinaryIO, name: str, n_bytes: int | None) -> None:
+        self.name = name
+        self.n_bytes = n_bytes
+        self.warnings: list[str] = []
+        self._stream = stream
+        line = stream.readline(_MAX_LINE)
+        if not line.startswith(MAGIC) or not line.endswith(b"\n"):
+            raise InputError(f"{name} does not begin with a YUV4MPEG2 header")
+        self._header = parse_header(line[:-1], name)
+        self.frame_rate = self._header.frame_rate
+        if not self._header.progressive:
+            self.warnings.append("the video is interlaced; its frames are coded as progressive")
+        if not self._header.square_pixels:
+            self.warnings.append("the pixels are not square; the aspect ratio is not kept")
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield every whole frame; a part of a frame at the end becomes a warning."""
+        header = self._header
+        kind = np.dtype("u1" if header.bit_depth == 8 else "<u2")
+        counts = [rows * columns for rows, columns in header.shapes]
+        size = sum(counts) * kind.itemsize
+        tags = resolve_tags(
+            height=header.height,
+            chroma=header.chroma,
+            full_range=header.full_range,
+            siting=header.siting,
+        )
+        done = 0
+        while line := self._stream.readline(_MAX_LINE):
+            data = self._stream.read(size) if line.endswith(b"\n") else b""
+            if not line.startswith(b"FRAME"[: len(line)]):
+                raise InputError(f"{self.name} is corrupt: frame {done} has no FRAME line")
+            if len(data) < size:
+                self.warnings.append(f"the file ends early: inside frame {done}, which is left out")
+                return
+            samples = np.frombuffer(data, kind)
+            parts = np.split(samples, np.cumsum(counts)[:-1])
+            planes = [p.reshape(shape) for p, shape in zip(parts, header.shapes, strict=True)]
+            y, u, v = planes if len(planes) == 3 else planes * 3
+            yield Picture(
+                planes=(y, u, v), chroma=header.chroma, bit_depth=header.bit_depth, tags=tags
+            )
+            done += 1
+
+    def close(self) -> None:
+        """Close the stream, unless it is the program's standard input."""
+        if self.n_bytes is not None:
+            self._stream.close()

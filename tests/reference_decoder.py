@@ -1,0 +1,116 @@
+"""A decoder written from bitstream_spec.md alone: plain integers, no numpy, no constriction.
+
+The tests compare the product with it; it shares no code with the product on purpose.
+"""
+
+from __future__ import annotations
+
+import math
+
+MASK = (1 << 64) - 1
+
+
+class RangeDecoder:
+    def __init__(self, data: bytes) -> None:
+        self.words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+        self.n_read = 0
+        self.n_symbols = 0
+        self.point = self.next_word() << 32 | self.next_word()
+        self.lower = 0
+        self.range = MASK
+
+    def next_word(self) -> int:
+        self.n_read += 1
+        return self.words[self.n_read - 1] if self.n_read <= len(self.words) else 0
+
+    def symbol(self, table: list[int]) -> int:
+        self.n_symbols += 1
+        scale = self.range >> 24
+        quantile = ((self.point - self.lower) & MASK) // scale
+        if quantile >= 1 << 24:
+            raise ValueError("corrupt")
+        left = index = 0
+        while quantile >= left + table[index]:
+            left += table[index]
+            index += 1
+        self.lower = (self.lower + scale * left) & MASK
+        self.range = scale * table[index]
+        if self.range < 1 << 32:
+            self.lower = self.lower << 32 & MASK
+            self.range <<= 32
+            self.point = (self.point << 32 | self.next_word()) & MASK
+        return index
+
+    def finished(self) -> bool:
+        if self.n_symbols == 0:
+            return not self.words
+        last = (self.lower + (1 << 32) - 1 & MASK) >> 32
+        beyond = (self.lower + self.range & MASK) >> 32
+        return self.words[self.n_read - 2 :] == ([last, 0] if beyond == last else [last])
+
+    def uniform(self, n: int) -> int:
+        edges = [(i << 24) // n for i in range(n + 1)]
+        return self.symbol([edges[i + 1] - edges[i] for i in range(n)])
+
+    def laplace(self, count: int, k: int) -> list[int]:
+        if k == 0:
+            return [0] * count
+        table = laplace_table(k)
+        largest = len(table) // 2 - 1
+        values = [self.symbol(table) - largest for _ in range(count)]
+        return [self.escaped(largest) if value > largest else value for value in values]
+
+    def escaped(self, largest: int) -> int:
+        value = self.uniform(65536) - 32768
+        if abs(value) <= largest:
+            raise ValueError("corrupt")
+        return value
+
+
+def laplace_table(k: int) -> list[int]:
+    tail = round(2**30 * math.exp(-0.5 / 2 ** ((k - 16) / 4)))
+    ratio = tail * tail >> 30
+    side = []
+    for n in range(1, 4096):
+        new_tail = tail * ratio >> 30
+        side.append((tail - new_tail >> 1) >> 6)
+        tail = new_tail
+        if side[-1] >= 2:
+            support, beyond = n, tail >> 6
+    side = side[:support]
+    escape = max(1, beyond)
+    return [*reversed(side), 2**24 - 2 * sum(side) - escape, *side, escape]
+
+
+def indices(decoder: RangeDecoder, count: int, n: int) -> list[int]:
+    values = [decoder.uniform(n)]
+    if count > 1:
+        for delta in decoder.laplace(count - 1, decoder.uniform(64)):
+            values.append(values[-1] + delta)
+    return values
+
+
+def tensor(
+    decoder: RangeDecoder, shape: tuple[int, ...], row_axis: int | None, temporal: bool
+) -> tuple[list[int], list[int]]:
+    """Return the step indices and the symbols in C order."""
+    size = math.prod(shape)
+    n_rows = 1 if row_axis is None else shape[row_axis]
+    inner = size if row_axis is None else math.prod(shape[row_axis + 1 :])
+    mode = decoder.uniform(2) if temporal else 0
+    steps = indices(decoder, n_rows, 256)
+    scales = indices(decoder, n_rows, 64)
+    places = [[] for _ in range(n_rows)]
+    for place in range(size):
+        places[place // inner % n_rows].append(place)
+    symbols = [0] * size
+    for k in range(1, 64):
+        of_scale = [p for row in range(n_rows) if scales[row] == k for p in places[row]]
+        if of_scale:
+            for place, value in zip(of_scale, decoder.laplace(len(of_scale), k), strict=True):
+                symbols[place] = value
+    if mode == 1:
+        frame = size // shape[0]
+        for place in range(frame, size):
+            symbols[place] += symbols[place - frame]
+    return steps, symbols
