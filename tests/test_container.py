@@ -81,6 +81,7 @@ def test_known_bytes():
     assert FILE[:16] == b"\x89NRV\r\n\x1a\n" + struct.pack("<I", 35) + b"VHDR"
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 16_384),
     height=st.integers(1, 16_384),
@@ -173,7 +174,7 @@ def test_16_mib_of_tiny_chunks(type):
     assert time.perf_counter() - began < 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
 def test_hostile_bytes_with_valid_crc(payload):
     for type in ("VHDR", "SEGM", "meTA", "END "):

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcodec import fields
@@ -29,6 +29,7 @@ samples = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(samples)
 def test_round_trip(sample):
     data = fields.pack(sample)
@@ -42,6 +43,7 @@ def test_layout_is_little_endian_without_padding():
     assert data == bytes([5, 2, 1, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 9, 8, 7])
 
 
+@settings(deadline=None)
 @given(samples)
 def test_truncation_at_every_byte(sample):
     data = fields.pack(sample)
@@ -50,6 +52,7 @@ def test_truncation_at_every_byte(sample):
             fields.unpack(Sample, ByteReader(data[:n_bytes], "the sample"))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=64))
 def test_hostile_bytes_are_valid_or_refused(data):
     try:

@@ -166,6 +166,7 @@ def test_canonical_steps():
     np.testing.assert_array_equal(dequantize(canonical(q)), dequantize(q))
 
 
+@settings(deadline=None)
 @given(qtensors())
 def test_canonical_is_idempotent(q):
     once = canonical(q)
@@ -194,6 +195,7 @@ def test_mantissas_follow_from_their_formula():
     assert sizes.tolist() == [round(2**15 * 2 ** (i / 8)) for i in range(8)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255), st.floats(-0.06, 0.06))
 def test_step_index_is_the_nearest(index, octaves):
     step = step_size(np.array([index])) * 2**octaves
@@ -221,6 +223,7 @@ def test_dequantize_rounds_once():
     assert dequantize(make(-3, None, steps=[192])) == np.float32(-3)
 
 
+@settings(deadline=None)
 @given(qtensors())
 def test_dequantized_weights_are_finite(q):
     assert np.isfinite(dequantize(q)).all()

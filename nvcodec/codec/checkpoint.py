@@ -54,4 +54,6 @@ def load_checkpoint(path: Path, fit: Fit, key: dict[str, object]) -> None:
             f"checkpoint {path} was made with another {' and another '.join(different)}; "
             "repeat the options of the first run, or start again without --resume"
         )
-    fit.load_state_tensors({k: v if k.startswith("random") is False else v.cpu() for k, v in tensors.items()})
+    # Generator states live on the CPU whatever the device.
+    state = {k: v.cpu() if k.startswith("random.") else v for k, v in tensors.items()}
+    fit.load_state_tensors(state)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nvcodec import fields
 from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
-from nvcodec.codec.device import pick_device
+from nvcodec.codec.device import pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.errors import (
     BitstreamError,
@@ -110,9 +110,11 @@ def read_tensors(
 
 
 def to_uint8(drawn: Tensor) -> NDArray[np.uint8]:
-    """Return frames (B, 3, H, W) in [0, 1] as (B, H, W, 3) 8-bit samples; not-a-number becomes 0."""
+    """Return frames (B, 3, H, W) in [0, 1] as 8-bit (B, H, W, 3); not-a-number becomes 0."""
     scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul(255).round()
-    frames: NDArray[np.uint8] = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    frames: NDArray[np.uint8] = (
+        scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    )
     return frames
 
 
@@ -205,8 +207,7 @@ class VideoFile:
             model, tensors = read_tensors(segment, self.stream.header, self.limits)
             model = model.to_empty(device="cpu")
             load_tensors(model, tensors)
-            model = model.to(self.device, memory_format=torch.channels_last).eval()
-            self._loaded = (number, model)
+            self._loaded = (number, place(model, self.device).eval())
         return self._loaded[1]
 
     @torch.inference_mode()
@@ -221,7 +222,7 @@ class VideoFile:
 
 
 def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:
-    """Check chunks, checksums, configurations and tensor hashes of all segments; return their number.
+    """Check chunks, checksums, configs and tensor hashes of all segments; return their number.
 
     Raises BitstreamError; nothing is drawn.
     """

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from nvcodec.errors import ResourceError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
 _BF16_MARGIN = 1.3
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def pick_device(name: str) -> torch.device:
@@ -20,9 +24,36 @@ def pick_device(name: str) -> torch.device:
         raise ResourceError("device cuda was asked for, but PyTorch finds no CUDA device here")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    _keep_freed_memory()
     # Laplace tails make denormals in the rate term, which slow a CPU 5 to 10 times.
     torch.set_flush_denormal(True)
     return torch.device(name)
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc reuse the memory of feature maps instead of returning it to the system.
+
+    Fresh pages cost more than the arithmetic: GELU of a 92 MB map took 31 ms with and 11 ms without
+    page faults. glibc only; elsewhere nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def place(module: M, device: torch.device) -> M:
+    """Move a network to the device, its kernels in channels_last layout: the faster one."""
+    module = module.to(device)
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -31,7 +62,7 @@ def bf16_pays(device: torch.device) -> bool:
     A flag would not do: CPUs that list AVX512-BF16 were measured at 0.6 and at 2.5 times float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     seconds = []
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.ones(1, 32, 96, 96, dtype=dtype).contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key,
 from nvcodec.codec.decoder import VideoFile
 from nvcodec.codec.device import bf16_pays, pick_device
 from nvcodec.codec.fit import Fit
-from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan
+from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan, smallest_bytes
+from nvcodec.codec.quality import encode_to_psnr
 from nvcodec.codec.quantize import Quantizer
 from nvcodec.codec.rate import fit_size
-from nvcodec.errors import Interrupted, ResourceError, VerificationError
+from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
@@ -36,6 +36,7 @@ from nvcodec.video.reader import open_video
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
 _TRIAL_STEPS = 4
+_EMPTY_FILE_BYTES = 140
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
 
@@ -73,7 +74,7 @@ class Source:
     def n_pixels(self) -> int:
         """Pixels of all frames."""
         n_frames, height, width, _ = self.frames.shape
-        return n_frames * height * width
+        return int(n_frames * height * width)
 
 
 def read_source(
@@ -128,7 +129,7 @@ def make_file(plan: Plan, info: VideoInfo, tensors: list[QTensor], metadata: byt
     return pack_stream(Stream(header, (Segment(segment, config, pack_tensors(tensors)),), metadata))
 
 
-class _Encode:
+class EncodeWork:
     """The state shared by the stages of one encode."""
 
     def __init__(
@@ -153,24 +154,38 @@ class _Encode:
         self.frames = video.to(device)
 
     def plan(self, target: Target | None = None) -> Plan:
+        """Plan for the user's target, or for another one."""
         n_frames, height, width, _ = self.source.frames.shape
         options = self.options if target is None else replace(self.options, target=target)
-        # A file without tensors: signature, chunks, headers and the configuration.
-        overhead_bytes = 150 + len(self.metadata)
         return make_plan(
             options,
             n_frames=n_frames,
             height=height,
             width=width,
             frame_rate=self.source.info.frame_rate,
-            overhead_bytes=overhead_bytes,
+            overhead_bytes=self.overhead_bytes(),
             bf16=self.bf16,
         )
 
+    def overhead_bytes(self) -> int:
+        """Return about what a file without tensors weighs: signature, chunks, headers, config."""
+        return _EMPTY_FILE_BYTES + len(self.metadata)
+
+    def smallest_bytes(self) -> int:
+        """Return about the fewest bytes that a file of this architecture can have."""
+        n_frames, height, width, _ = self.source.frames.shape
+        options = self.options
+        return smallest_bytes(
+            options.arch, n_frames, height, width, self.overhead_bytes(), **options.model
+        )
+
     def file(self, plan: Plan, tensors: list[QTensor]) -> bytes:
+        """Return the file that holds these tensors."""
         return make_file(plan, self.source.info, tensors, self.metadata)
 
     def make_fit(self, plan: Plan) -> Fit:
+        """Return a new run from the plan's seed."""
+
         def measure_bits(quantizer: Quantizer, parameters: dict[str, Tensor]) -> float:
             return 8.0 * len(self.file(plan, quantizer.quantize(parameters)))
 
@@ -188,7 +203,7 @@ class _Encode:
         return best
 
     def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, object]) -> None:
-        """Train to the end of the schedule; on a stop request, save the state and raise Interrupted."""
+        """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
         saved_s = shown_s = time.perf_counter()
         step_s: float | None = None
         while not fit.done:
@@ -238,15 +253,13 @@ class _Encode:
             )
         return self.file(plan, fitted.tensors)
 
-    def prove(self, data: bytes) -> tuple[QualityMeter, float]:
+    def prove(self, data: bytes, *, with_ms_ssim: bool = True) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        meter = QualityMeter()
+        meter = QualityMeter(with_ms_ssim=with_ms_ssim)
         with VideoFile(data, device=self.device.type) as video:
             for i, frame in enumerate(video):
                 meter.add(frame, self.source.frames[i])
-                self.listener(
-                    Progress(stage="verify", done=i + 1, total=len(video), unit="frame")
-                )
+                self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))
             if len(meter.psnr_per_frame_db) != len(self.source.frames):
                 raise VerificationError("the file decodes to another number of frames")
             return meter, len(video) / max(video.network_s, 1e-9)
@@ -285,9 +298,13 @@ def dry_run(
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
     video = read_source(source, start=start, count=frames, listener=listener)
-    work = _Encode(
-        video, options or EncodeOptions(), device=picked, metadata=metadata,
-        listener=listener, stop=lambda: False,
+    work = EncodeWork(
+        video,
+        options or EncodeOptions(),
+        device=picked,
+        metadata=metadata,
+        listener=listener,
+        stop=lambda: False,
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
@@ -334,13 +351,13 @@ def encode(
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     video = read_source(source, start=start, count=frames, listener=listener)
-    work = _Encode(
+    work = EncodeWork(
         video, options, device=picked, metadata=metadata, listener=listener, stop=stop
     )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
-        from nvcodec.codec.quality import encode_to_psnr
-
+        if resume or options.max_time_s is not None:
+            raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
     else:
         plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
@@ -366,7 +383,7 @@ def encode(
 
 
 def _encode_to_size(
-    work: _Encode, checkpoint: Path | None, resume: bool, began: float
+    work: EncodeWork, checkpoint: Path | None, resume: bool, began: float
 ) -> tuple[Plan, Fit, bytes]:
     plan = work.plan()
     key = plan_key(plan, work.source.sha256)
@@ -379,7 +396,7 @@ def _encode_to_size(
     fit = work.make_fit(plan)
     if resume:
         if checkpoint is None:
-            raise ResourceError("resuming needs an output file")
+            raise UsageError("--resume needs an output file")
         load_checkpoint(checkpoint, fit, key)
         work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
     work.run(fit, checkpoint, key)

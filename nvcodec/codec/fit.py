@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nvcodec.codec.device import place
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.optim import make_optimizers
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
-
 
 _WARMUP_STEPS = 30
 _SNAPSHOT_STEPS = 200
@@ -76,11 +76,11 @@ class Fit:
         self.device = frames.device
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(device=self.device).manual_seed(settings.seed + 1)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = place(model, self.device)
         self.measure_bits = measure_bits
         self.analysis: nn.Module | None = model.analysis()
         if self.analysis is not None:
-            self.analysis = self.analysis.to(self.device, memory_format=torch.channels_last)
+            self.analysis = place(self.analysis, self.device)
         self.quantizer: Quantizer | None = None
         self.rate = RateController(target_bits=settings.target_bits)
         self.masks: dict[str, Tensor] = {}
@@ -127,7 +127,7 @@ class Fit:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
         loss = self._loss(index)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if torch.isfinite(loss):
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -156,7 +156,7 @@ class Fit:
         return max(0, math.ceil((s.max_time_s - self.elapsed_s) / max(per_step_s, 1e-6)))
 
     def _next_batch(self) -> Tensor:
-        """Return the next frame indices, drawn without replacement; the last of a pass may be fewer."""
+        """Return the next frames, drawn without replacement; the last of a pass may be fewer."""
         if self.order.numel() == 0:
             self.order = torch.randperm(len(self.frames), generator=self.generator)
         index, self.order = self.order[: self.settings.batch], self.order[self.settings.batch :]
@@ -183,7 +183,7 @@ class Fit:
         if bits is not None:
             n_bits = float(bits.detach())
             self.bits = n_bits if self.bits is None else 0.9 * self.bits + 0.1 * n_bits
-            if self.step % _OVERHEAD_STEPS == 0:
+            if self.step % _OVERHEAD_STEPS == 0 and self.quantizer is not None:
                 # What the file weighs beyond the estimate: side information and headers, less what
                 # better tables save.
                 file_bits = self.measure_bits(self.quantizer, self.parameters())
@@ -272,8 +272,13 @@ class Fit:
         state["random.noise"] = self.noise.get_state()
         state["order"] = self.order
         numbers = [
-            self.step, self.position, self.elapsed_s, self.lr_factor, self.n_rollbacks,
-            self.rate.mu, self.rate.overhead_bits,
+            self.step,
+            self.position,
+            self.elapsed_s,
+            self.lr_factor,
+            self.n_rollbacks,
+            self.rate.mu,
+            self.rate.overhead_bits,
             math.nan if self.psnr_db is None else self.psnr_db,
             math.nan if self.bits is None else self.bits,
         ]
@@ -282,6 +287,7 @@ class Fit:
 
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
         """Continue from `state_tensors` of a run with the same model, frames and settings."""
+
         def part(prefix: str) -> dict[str, Tensor]:
             n = len(prefix)
             return {k[n:]: v for k, v in state.items() if k.startswith(prefix)}

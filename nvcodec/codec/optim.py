@@ -12,14 +12,15 @@ _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: Tensor, n_steps: int = 5) -> Tensor:
-    """Return about U V^T of matrix = U S V^T by a quintic Newton-Schulz iteration (Jordan, 2024)."""
+    """Return about U V^T of matrix = U S V^T by quintic Newton-Schulz steps (Jordan, 2024)."""
     a, b, c = _NS_COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
     for _ in range(n_steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    result: Tensor = x.T if tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -32,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make one step; parameters without a gradient are left alone."""
         for group in self.param_groups:
             for p in group["params"]:
@@ -50,7 +51,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_matrix(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool:
-    """Tell whether Muon should train this parameter: dense kernels, not depthwise ones, not latents."""
+    """Tell whether Muon should train this: dense kernels, neither depthwise nor latents."""
     return parameter.ndim >= 2 and min(parameter.shape[:2]) > 1 and name not in latent_names
 
 
@@ -71,6 +72,6 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(Muon(matrices, lr=lr_matrix))
-    # Adam's usual beta2 of 0.999 never forgets the first gradients in a run of a few thousand steps.
+    # Adam's usual beta2 of 0.999 never forgets the first gradients in a few thousand steps.
     optimizers.append(torch.optim.Adam(rest, lr=lr, betas=(0.9, 0.99), eps=1e-15))
     return optimizers

@@ -18,7 +18,7 @@ PRESET_PASSES = {"fast": 40, "medium": 120, "slow": 400}
 MIN_STEPS = 600
 DEFAULT_BPP = 0.05
 BITS_PER_PARAM = 3.0
-"""Rate at which a network of the right size is coded; with fewer bits it is too large, with more too small."""
+"""Rate of a network of the right size: coded in fewer bits it is too large, in more too small."""
 RATE_AIM = 0.99
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
@@ -152,9 +152,9 @@ def make_plan(
     if max_bytes < least:
         n_pixels = n_frames * height * width
         raise UsageError(
-            f"the target of {max_bytes} bytes ({8 * max_bytes / n_pixels:.4g} bpp) is too small for "
-            f"{n_frames} frames of {width}x{height}; the smallest {options.arch} file has about "
-            f"{least} bytes ({8 * least / n_pixels:.4g} bpp)"
+            f"the target of {max_bytes} bytes ({8 * max_bytes / n_pixels:.4g} bpp) is too small "
+            f"for {n_frames} frames of {width}x{height}; the smallest {options.arch} file has "
+            f"about {least} bytes ({8 * least / n_pixels:.4g} bpp)"
         )
     target_bits = 8 * max_bytes * RATE_AIM
     coded_bits = target_bits - 8 * overhead_bytes

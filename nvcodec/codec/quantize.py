@@ -1,8 +1,8 @@
-"""Float parameters <-> integer tensors, and what they will cost, in a form that can be trained through.
+"""Float parameters <-> integer tensors, and what they cost, in a form to train through.
 
 value = symbol x step. Every row of a tensor has a learned log-step and a learned log-scale b of a
-zero-mean Laplace distribution of its symbols (in steps); the estimated rate is the code length under
-that distribution (NVRC, arXiv 2409.07414, section 3, with Laplace in place of Gaussian).
+zero-mean Laplace distribution of its symbols (in steps); the estimated rate is the code length
+under that distribution (NVRC, arXiv 2409.07414, section 3, with Laplace in place of Gaussian).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index
+from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
 from nvcodec.models.base import VideoModel
 
 Mode = Literal["noise", "hard"]
@@ -90,7 +91,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, parameters: dict[str, Tensor], relative_step: float = 0.25) -> None:
-        """Set each step to a share of its row's standard deviation, or to fill the capped levels."""
+        """Set each step to a share of its row's deviation, or to fill the capped levels."""
         for name, i in self.order.items():
             rows = self._rows(name, parameters[name].float())
             deviation = rows.square().mean(1).sqrt().clamp_min(1e-6)
@@ -112,10 +113,10 @@ class Quantizer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the parameter as a decoder would see it, and its estimated bits.
 
-        "noise" adds uniform noise of one step; "hard" rounds the symbols, and the steps to the eighths
-        of an octave that the file can say, with the gradient of the identity.
-        A latent may be given as the entries of some frames only; with `previous`, the entries of the
-        frames before them (0 for the first), the bits are those of the difference in symbols.
+        "noise" adds uniform noise of one step; "hard" rounds the symbols, and the steps to the
+        eighths of an octave that the file can say, with the gradient of the identity.
+        A latent may be given as the entries of some frames only; with `previous`, the entries of
+        the frames before them (0 for the first), the bits are those of the difference in symbols.
         """
         i = self.order[name]
         log_step = self.log_step[i]
@@ -137,24 +138,25 @@ class Quantizer(nn.Module):
         return symbols * step, laplace_bits(coded, scale).sum()
 
     @torch.no_grad()
-    def quantize(
-        self, parameters: dict[str, Tensor], step_octaves: float = 0.0
-    ) -> list[QTensor]:
+    def quantize(self, parameters: dict[str, Tensor], step_octaves: float = 0.0) -> list[QTensor]:
         """Round parameters to integers; all steps are first scaled by 2^step_octaves."""
         tensors = []
         for name, i in self.order.items():
             log_step = self.log_step[i].double() + step_octaves * math.log(2.0)
             steps = step_index(log_step.exp().cpu().numpy())
-            tensors.append(round_to_steps(self.specs[name], parameters[name], steps, self.cap[name]))
+            tensors.append(
+                round_to_steps(self.specs[name], parameters[name], steps, self.cap[name])
+            )
         return tensors
 
 
 def round_to_steps(
-    spec: TensorSpec, value: Tensor, steps: np.ndarray, cap: int  # type: ignore[type-arg]
+    spec: TensorSpec,
+    value: Tensor,
+    steps: NDArray[np.uint8],
+    cap: int,
 ) -> QTensor:
     """Return the nearest symbols for these step indices, capped in magnitude."""
-    from nvcodec.bitstream.tensors import step_size
-
     shape = [1] * len(spec.shape)
     if spec.row_axis is not None:
         shape[spec.row_axis] = -1

@@ -15,7 +15,7 @@ MIN_MU, MAX_MU = 0.02, 4.0
 class RateController:
     """Adapts mu in loss = distortion + mu R / R_target so that R settles at R_target.
 
-    mu moves slowly and within bounds: a controller that squeezes late and hard destroys the network.
+    mu moves slowly and within bounds: to squeeze late and hard destroys the network.
     """
 
     target_bits: float

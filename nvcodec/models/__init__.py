@@ -1,4 +1,4 @@
-"""Architectures: id in the file -> class. Ids are never reused; 2 NeRV, 3 E-NeRV, 4 3DNeRV are reserved."""
+"""Architectures: name -> (id in the file, class). Ids are never reused; 2 to 4 are reserved."""
 
 from nvcodec.models.base import VideoModel
 from nvcodec.models.hnerv import HNeRV

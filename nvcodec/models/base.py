@@ -18,7 +18,7 @@ class VideoModel(nn.Module):
     Shapes: index (B,) int64 in [0, n_frames) -> (B, 3, height, width), nominally in [0, 1].
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[Any]
     """The frozen, integer-only dataclass that goes into the file."""
     latent_names: ClassVar[tuple[str, ...]] = ()
     """Parameters of shape (n_frames, channels, h, w) that hold one entry per frame."""
@@ -38,7 +38,7 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def analysis(self) -> nn.Module | None:
-        """Return a new encoder network (frames (B, 3, H, W) -> latents), used only while fitting."""
+        """Return a new encoder network, frames (B, 3, H, W) -> latents, used only to fit."""
         return None
 
     def macs_per_frame(self) -> int:
@@ -68,7 +68,9 @@ def count_params(model: VideoModel) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def shape_only(cls: type[VideoModel], config: Any, n_frames: int, height: int, width: int) -> VideoModel:
+def shape_only(
+    cls: type[VideoModel], config: Any, n_frames: int, height: int, width: int
+) -> VideoModel:
     """Build a model without memory for its parameters: counts hostile configurations safely."""
     with torch.device("meta"):
         return cls(config, n_frames, height, width)

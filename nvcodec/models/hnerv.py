@@ -1,7 +1,7 @@
-"""HNeRV: per-frame embeddings and a convolutional decoder with PixelShuffle (Chen et al., CVPR 2023).
+"""HNeRV: per-frame embeddings and a convolutional decoder (Chen et al., CVPR 2023).
 
-Decoder: 1x1 convolution to `fc_dim` channels and GELU, then per stride s_i a k_i x k_i convolution to
-C_i * s_i^2 channels, PixelShuffle(s_i) and GELU, then a 3x3 convolution to RGB. Kernel sizes are
+Decoder: 1x1 convolution to `fc_dim` channels and GELU, then per stride s_i a k_i x k_i convolution
+to C_i * s_i^2 channels, PixelShuffle(s_i) and GELU, then a 3x3 convolution to RGB. Kernel sizes are
 k_i = min(k_min + 2 i, k_max), widths C_i = max(round(C_{i-1} / r), lower_width).
 """
 
@@ -27,7 +27,7 @@ _EMBED_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class HNeRVConfig:
     """The integers that define an HNeRV decoder; r = reduction_percent / 100."""
 
     embed_dim: int = u8(1, 255, "channels of an embedding")
@@ -44,7 +44,8 @@ class Config:
         for _ in self.strides:
             quotient, rest = divmod(width * 100, self.reduction_percent)
             twice = 2 * rest - self.reduction_percent
-            width = max(quotient + (twice > 0 or (twice == 0 and quotient % 2 == 1)), self.lower_width)
+            quotient += twice > 0 or (twice == 0 and quotient % 2 == 1)
+            width = max(quotient, self.lower_width)
             widths.append(width)
         return widths
 
@@ -61,23 +62,25 @@ class Config:
 class HNeRV(VideoModel):
     """The decoder and its embeddings; output is tanh(x) / 2 + 1/2."""
 
-    Config = Config
+    Config = HNeRVConfig
+    config: HNeRVConfig
     latent_names = ("embeddings",)
 
-    def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
+    def __init__(self, config: HNeRVConfig, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
         if config.k_min % 2 == 0 or config.k_max % 2 == 0:
             raise ValueError(f"kernel sizes {config.k_min} and {config.k_max} must be odd")
         grid_h, grid_w = config.grid(height, width)
         self.embeddings = nn.Parameter(torch.zeros(n_frames, config.embed_dim, grid_h, grid_w))
         self.stem = nn.Conv2d(config.embed_dim, config.fc_dim, 1)
-        self.stages = nn.ModuleList()
+        stages = []
         c_in = config.fc_dim
         for stride, kernel, c_out in zip(
             config.strides, config.kernels(), config.widths(), strict=True
         ):
-            self.stages.append(nn.Conv2d(c_in, c_out * stride**2, kernel, padding=kernel // 2))
+            stages.append(nn.Conv2d(c_in, c_out * stride**2, kernel, padding=kernel // 2))
             c_in = c_out
+        self.stages = nn.ModuleList(stages)
         self.head = nn.Conv2d(c_in, 3, 3, padding=1)
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
@@ -90,9 +93,7 @@ class HNeRV(VideoModel):
             x = F.pixel_shuffle(F.gelu(stage(x)), stride)
         x = F.gelu(self.stages[-1](x))
         if last <= MAX_FOLDED_STRIDE:
-            weight, bias = fold_shuffle(self.head.weight, last), self.head.bias
-            assert bias is not None
-            x = F.pixel_shuffle(F.conv2d(x, weight, bias.repeat_interleave(last**2), padding=1), last)
+            x = F.pixel_shuffle(F.conv2d(x, *fold_shuffle(self.head, last), padding=1), last)
         else:
             x = self.head(F.pixel_shuffle(x, last))
         return torch.tanh(x[:, :, : self.height, : self.width]) * 0.5 + 0.5
@@ -106,8 +107,8 @@ class HNeRV(VideoModel):
         grid_h, grid_w = self.config.grid(self.height, self.width)
         n_pixels = grid_h * grid_w
         macs = n_pixels * self.stem.weight.numel()
-        for stage, stride in zip(self.stages, self.config.strides, strict=True):
-            macs += n_pixels * stage.weight.numel()
+        for i, stride in enumerate(self.config.strides):
+            macs += n_pixels * self.stages.get_parameter(f"{i}.weight").numel()
             n_pixels *= stride**2
         return macs + n_pixels * self.head.weight.numel()
 
@@ -122,14 +123,14 @@ class HNeRV(VideoModel):
         return peak
 
     @classmethod
-    def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> Config:
+    def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> HNeRVConfig:
         """Return the smallest Config with these options."""
-        return Config(**_fill_options(None, n_frames, height, width, options), fc_dim=1)
+        return HNeRVConfig(**_fill_options(None, n_frames, height, width, options), fc_dim=1)
 
     @classmethod
     def solve(
         cls, n_params: float, n_frames: int, height: int, width: int, **options: Any
-    ) -> Config:
+    ) -> HNeRVConfig:
         """Return the widest Config with at most n_params values.
 
         Options are Config fields; `strides` defaults to `solve_strides`, `embed_dim` to 16 or fewer
@@ -138,7 +139,7 @@ class HNeRV(VideoModel):
         filled = _fill_options(n_params, n_frames, height, width, options)
 
         def count(fc_dim: int) -> int:
-            config = Config(**filled, fc_dim=fc_dim)
+            config = HNeRVConfig(**filled, fc_dim=fc_dim)
             return count_params(shape_only(cls, config, n_frames, height, width))
 
         if count(1) > n_params:
@@ -150,21 +151,25 @@ class HNeRV(VideoModel):
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if count(middle) <= n_params else (low, middle - 1)
-        return Config(**filled, fc_dim=low)
+        return HNeRVConfig(**filled, fc_dim=low)
 
 
 def _fill_options(
     n_params: float | None, n_frames: int, height: int, width: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return all Config fields but fc_dim, checked; n_params None asks for the smallest."""
-    allowed = set(Config.__dataclass_fields__) - {"fc_dim"}
+    allowed = set(HNeRVConfig.__dataclass_fields__) - {"fc_dim"}
     for name in options:
         if name not in allowed:
             raise UsageError(
                 f"hnerv has no option {name}; allowed are {', '.join(sorted(allowed))}"
             )
-    filled = {"strides": solve_strides(height, width), "embed_dim": 1, "lower_width": 1} | options
-    probe = Config(**filled, fc_dim=1)
+    filled: dict[str, Any] = {
+        "strides": solve_strides(height, width),
+        "embed_dim": 1,
+        "lower_width": 1,
+    } | options
+    probe = HNeRVConfig(**filled, fc_dim=1)
     try:
         fields.check(probe)
     except ValueError as error:
@@ -179,7 +184,7 @@ def _fill_options(
         # The paper's 12 where it fits; a small budget needs narrower stages.
         for lower_width in range(12, 0, -1):
             filled["lower_width"] = lower_width
-            config = Config(**filled, fc_dim=lower_width)
+            config = HNeRVConfig(**filled, fc_dim=lower_width)
             if count_params(shape_only(HNeRV, config, n_frames, height, width)) <= n_params:
                 break
     return filled
@@ -204,20 +209,23 @@ def solve_strides(height: int, width: int) -> tuple[int, ...]:
     return best[1]
 
 
-def fold_shuffle(weight: Tensor, stride: int) -> Tensor:
-    """Return the kernel W' with shuffle(conv(x, W')) == conv(shuffle(x), weight), for a 3x3 weight.
+def fold_shuffle(head: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
+    """Return the kernel and bias that do before a PixelShuffle what `head` (3x3) does after it.
 
-    weight (out, in, 3, 3) -> (out * stride^2, in * stride^2, 3, 3). A 3x3 convolution with three output
-    channels at full size is the slowest kind on a CPU; before the shuffle it is a well-shaped one.
+    The kernel grows from (out, in, 3, 3) to (out * stride^2, in * stride^2, 3, 3). With three
+    output channels at full size a convolution is slow on a CPU; before the shuffle it is not.
     """
+    weight = head.weight
     n_out, n_in = weight.shape[:2]
     select = _shuffle_taps(stride).to(weight)
     folded = torch.einsum("oiyx,yphu,xqwv->opqihwuv", weight, select, select)
-    return folded.reshape(n_out * stride**2, n_in * stride**2, 3, 3)
+    assert head.bias is not None
+    bias = head.bias.repeat_interleave(stride**2)
+    return folded.reshape(n_out * stride**2, n_in * stride**2, 3, 3), bias
 
 
 def _shuffle_taps(stride: int) -> Tensor:
-    """Return S[y, p, h, u] = 1 where tap y of output phase p reads phase h of the cell at offset u."""
+    """Return S[y, p, h, u] = 1 where tap y of phase p reads phase h of the cell at offset u - 1."""
     taps = torch.zeros(3, stride, stride, 3)
     for tap in range(3):
         for phase in range(stride):

@@ -6,7 +6,6 @@ A sink commits everything or, when aborted, leaves nothing behind.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from contextlib import suppress
@@ -23,12 +22,11 @@ from nvcodec.errors import NvcodecError, ResourceError, UsageError
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.frames import IDENTITY, UNSPECIFIED, ColorTags, VideoInfo, default_matrix
 from nvcodec.video.planes import view_plane
-from nvcodec.video.sources import AV_ERRORS, reason, silence
+from nvcodec.video.sources import AV_ERRORS, COUNTER, numbered, reason, silence
 from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
 
 RGB = NDArray[np.uint8]
 WRITE_ERRORS = (*AV_ERRORS, OverflowError)
-_COUNTER = re.compile(r"%0?\d*d")
 
 
 class Sink(Protocol):
@@ -67,7 +65,7 @@ class ContainerSink:
         self._n_frames = 0
         self._size = (info.width, info.height)
         if path.suffix.lower() == ".mp4":
-            # 4:2:0 in H.264 needs even sides; crf 12 hides behind the loss of the codec itself.
+            # x264 codes 4:2:0 only with even sides; crf 12 is below what the eye can tell.
             odd = info.width % 2 or info.height % 2
             self._chroma = 444 if odd else 420
             codec, options = "libx264", {"crf": "12", "preset": "medium"}
@@ -75,7 +73,9 @@ class ContainerSink:
             title = "H.264 crf 12"
         else:
             self._chroma = 0 if info.color.matrix == IDENTITY else info.chroma
-            codec, options, muxing = "ffv1", {"level": "3"}, {}
+            # Version 3 has checksums, but cannot cut tiny pictures into its slices.
+            level = "3" if min(self._size) >= 32 else "1"
+            codec, options, muxing = "ffv1", {"level": level}, {}
             title = "FFV1 lossless"
         names = {0: "bgr0", 400: "gray"}
         self._format = names.get(self._chroma, f"yuv{self._chroma}p")
@@ -193,7 +193,7 @@ class Y4mSink:
 
 def _number(pattern: str, index: int) -> str:
     """Return the file name of frame `index`, from 0; names count from 1, as FFmpeg's do."""
-    return _COUNTER.sub(lambda match: match[0] % (index + 1), pattern, count=1)
+    return COUNTER.sub(lambda match: match[0] % (index + 1), pattern, count=1)
 
 
 class ImageSink:
@@ -205,8 +205,7 @@ class ImageSink:
         self.name = str(folder / pattern)
         self.description = "8-bit RGB PNG files"
         self._folder, self._pattern = folder, pattern
-        before, after = (re.escape(part) for part in _COUNTER.split(pattern, maxsplit=1))
-        wanted = re.compile(before + r"\d+" + after)
+        wanted = numbered(pattern)
         files = folder.iterdir() if folder.is_dir() else iter(())
         self._old = [p for p in files if wanted.fullmatch(p.name)]
         if self._old and not overwrite:

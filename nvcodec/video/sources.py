@@ -18,7 +18,8 @@ from nvcodec.video.planes import Picture, read_picture
 AV_ERRORS = (av.FFmpegError, ValueError, OSError)
 _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")
 """FFmpeg draws text files as pictures with these."""
-_PATTERN = re.compile(r"%0?\d*d")
+COUNTER = re.compile(r"%0?\d*d")
+"""The counter in a name such as "%06d.png"."""
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
 
@@ -178,6 +179,12 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
+def numbered(pattern: str) -> re.Pattern[str]:
+    """Return an expression for all file names that `pattern` gives."""
+    before, after = (re.escape(part) for part in COUNTER.split(pattern, maxsplit=1))
+    return re.compile(before + r"\d+" + after)
+
+
 def find_images(source: Path) -> list[Path]:
     """Return the PNG files of a folder, or of a pattern such as "frames/%06d.png", in order.
 
@@ -189,8 +196,7 @@ def find_images(source: Path) -> list[Path]:
         if not found:
             raise InputError(f"folder {source} has no PNG files")
         return sorted(found, key=_natural)
-    before, after = (re.escape(part) for part in _PATTERN.split(source.name, maxsplit=1))
-    wanted = re.compile(before + r"\d+" + after)
+    wanted = numbered(source.name)
     folder = source.parent
     found = [p for p in folder.iterdir() if wanted.fullmatch(p.name)] if folder.is_dir() else []
     if not found:
@@ -200,7 +206,7 @@ def find_images(source: Path) -> list[Path]:
 
 def is_pattern(path: Path) -> bool:
     """Tell whether the name has a counter such as %06d."""
-    return _PATTERN.search(path.name) is not None
+    return COUNTER.search(path.name) is not None
 
 
 class ImageSource:

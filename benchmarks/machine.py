@@ -1,0 +1,51 @@
+"""What every result file says of where and from what it was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nvcodec
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def describe() -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "nvcodec": nvcodec.__version__,
+        "commit": commit,
+        "cpu": cpu_name(),
+        "n_cores": os.cpu_count(),
+        "n_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+    }
+
+
+def save(name: str, results: dict[str, Any]) -> None:
+    """Write benchmarks/results/NAME.json and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(describe() | results, indent=2) + "\n"
+    (RESULTS / f"{name}.json").write_text(text)
+    print(text)

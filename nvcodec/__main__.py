@@ -1,0 +1,5 @@
+"""`python -m nvcodec`."""
+
+from nvcodec.cli import main
+
+main()

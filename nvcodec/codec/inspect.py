@@ -1,0 +1,217 @@
+"""What is in an .nrv file, whether it is sound, and what this machine offers; plain values."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import av.codec
+import torch
+
+from nvcodec import __version__, fields
+from nvcodec.bitstream.container import VERSION_MAJOR
+from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
+from nvcodec.bitstream.tensors import tensor_bits
+from nvcodec.codec.decoder import (
+    VideoFile,
+    architecture_of,
+    check_structure,
+    read_file,
+    read_tensors,
+)
+from nvcodec.codec.device import bf16_pays
+from nvcodec.errors import VerificationError
+from nvcodec.events import Listener, Progress, ignore
+from nvcodec.metrics import QualityMeter
+from nvcodec.models.base import count_params
+from nvcodec.video.reader import open_video
+
+_CODECS = {
+    "encoders": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "png"),
+    "decoders": ("h264", "hevc", "libdav1d", "vp9", "ffv1", "png", "vvc"),
+}
+
+
+def describe_file(path: str | Path) -> dict[str, Any]:
+    """Return all that a file says, and where its bytes are; raise InputError or BitstreamError."""
+    data = read_file(path)
+    stream = unpack_stream(data)
+    header = stream.header
+    segments = [describe_segment(segment, header) for segment in stream.segments]
+    header_bytes = len(fields.pack(header)) + sum(s["header_bytes"] for s in segments)
+    side, symbols = (
+        sum(tensor[key] for segment in segments for tensor in segment["tensors"]) / 8
+        for key in ("side_bits", "symbol_bits")
+    )
+    payload = sum(len(segment.payload) for segment in stream.segments)
+    duration_s = header.n_frames * header.rate_den / header.rate_num
+    return {
+        "file": str(path),
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (header.n_frames * header.height * header.width),
+        "bits_per_s": 8 * len(data) / duration_s,
+        "duration_s": duration_s,
+        "header": asdict(header),
+        "metadata": stream.metadata.decode("utf-8"),
+        "parts": {
+            # The signature, lengths, types and checksums of chunks, and chunks of unknown type.
+            "container": len(data) - header_bytes - len(stream.metadata) - payload,
+            "headers": header_bytes,
+            "metadata": len(stream.metadata),
+            "side_information": side,
+            "symbols": symbols,
+            "coder": payload - side - symbols,
+        },
+        "segments": segments,
+    }
+
+
+def describe_segment(segment: Segment, header: StreamHeader) -> dict[str, Any]:
+    """Return the network of a segment, tensor by tensor; bits are ideal code lengths."""
+    model, tensors = read_tensors(segment, header)
+    rows = []
+    for q in tensors:
+        bits = tensor_bits(q)
+        rows.append(
+            {
+                "name": q.spec.name,
+                "shape": list(q.spec.shape),
+                "parameters": q.spec.size,
+                "symbol_bits": bits.symbols,
+                "side_bits": bits.side,
+                "bits_per_weight": (bits.symbols + bits.side) / q.spec.size,
+                "bytes": (bits.symbols + bits.side) / 8,
+                "sparsity": float((q.symbols == 0).mean()),
+            }
+        )
+    return {
+        "first_frame": segment.header.first_frame,
+        "frames": segment.header.n_frames,
+        "arch": architecture_of(segment.header.arch_id)[0],
+        "config": asdict(model.config),
+        "parameters": count_params(model),
+        "mac_per_pixel": model.macs_per_frame() // (header.height * header.width),
+        # 2 bytes hold the length of the configuration.
+        "header_bytes": len(fields.pack(segment.header)) + 2 + len(segment.config),
+        "payload_bytes": len(segment.payload),
+        "tensors": rows,
+    }
+
+
+def verify_file(
+    path: str | Path,
+    source: str | Path | None = None,
+    *,
+    start: int = 0,
+    device: str = "auto",
+    listener: Listener = ignore,
+) -> dict[str, Any]:
+    """Check a file's structure, checksums and tensor hashes, and its quality where a source is given.
+
+    The file is compared with the frames of the source from `start` on. Raises BitstreamError for a
+    damaged file and VerificationError when the source's frames are others in size or fewer.
+    """
+    data = read_file(path)
+    n_segments = check_structure(data)
+    with VideoFile(data, device=device) as video:
+        header = video.stream.header
+        values: dict[str, Any] = {
+            "file": str(path),
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (len(video) * header.height * header.width),
+            "segments": n_segments,
+            "frames": len(video),
+            "width": header.width,
+            "height": header.height,
+        }
+        if source is None:
+            return values
+        meter = compare(video, source, start=start, listener=listener)
+    return values | {
+        "source": str(source),
+        "start": start,
+        "psnr_db": meter.psnr_db,
+        "ms_ssim": meter.ms_ssim,
+        "psnr_per_frame_db": meter.psnr_per_frame_db,
+        "device": str(video.device),
+    }
+
+
+def compare(
+    video: VideoFile, source: str | Path, *, start: int, listener: Listener = ignore
+) -> QualityMeter:
+    """Return the quality of all frames against those of the source; raise VerificationError."""
+    meter = QualityMeter()
+    total = len(video)
+    with open_video(source, start=start, count=total) as reader:
+        size, needed = ((i.width, i.height) for i in (reader.info, video.info))
+        if size != needed:
+            raise VerificationError(
+                f"{source} has frames of {size[0]}x{size[1]}, the file has {needed[0]}x{needed[1]}"
+            )
+        for done, (original, decoded) in enumerate(zip(reader, video, strict=False), 1):
+            meter.add(decoded, original)
+            listener(Progress(stage="compare", done=done, total=total, unit="frame"))
+    done = len(meter.psnr_per_frame_db)
+    if done < total:
+        raise VerificationError(
+            f"{source} has {done} frames from frame {start} on, the file has {total}"
+        )
+    return meter
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return versions, devices and codecs, for `nvcodec doctor` and bug reports."""
+    return {
+        "versions": {
+            "nvcodec": __version__,
+            "format": VERSION_MAJOR,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{name: _version(name) for name in ("torch", "numpy", "av", "constriction")},
+            "ffmpeg": av.ffmpeg_version_info,
+            **{name: ".".join(map(str, v)) for name, v in av.library_versions.items()},
+        },
+        "cpu": {"count": os.cpu_count(), "threads": torch.get_num_threads()},
+        "devices": _devices(),
+        **{
+            kind: {name: _has_codec(name, kind) for name in names}
+            for kind, names in _CODECS.items()
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _devices() -> list[dict[str, Any]]:
+    cpu = torch.device("cpu")
+    devices: list[dict[str, Any]] = [
+        {"device": "cpu", "name": platform.processor() or platform.machine(), "memory_bytes": None}
+        | {"bf16_pays": bf16_pays(cpu)}
+    ]
+    for i in range(torch.cuda.device_count()):
+        device = torch.device("cuda", i)
+        properties = torch.cuda.get_device_properties(device)
+        devices.append(
+            {"device": f"cuda:{i}", "name": properties.name}
+            | {"memory_bytes": properties.total_memory, "bf16_pays": bf16_pays(device)}
+        )
+    return devices
+
+
+def _has_codec(name: str, kind: str) -> bool:
+    try:
+        av.codec.Codec(name, "w" if kind == "encoders" else "r")
+    except av.codec.codec.UnknownCodecError:
+        return False
+    return True

@@ -1,0 +1,335 @@
+"""Shows events: a live line on a terminal, sparse log lines elsewhere, NDJSON for programs.
+
+Text for people goes to standard error, what a command was asked for to standard output. Any text
+that comes from a file or a file name passes `printable`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from nvcodec.events import Event, Listener, Log, Progress, Result
+
+_JSON_INTERVAL_S = 0.5
+_FIRST_LINE_S = 2.0
+_PLAIN_WIDTH = 200
+"""Columns where the output is no terminal: wide enough that no table is cut."""
+
+
+def printable(text: str) -> str:
+    r"""Return text with control and other unprintable characters as \xNN."""
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def make_console(*, stderr: bool) -> Console:
+    """Return a console that takes text literally, without markup."""
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Print one NDJSON line; numbers that JSON lacks (infinity, not-a-number) become null."""
+    print(json.dumps(_finite(values), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_error(message: str, notes: list[str]) -> None:
+    """Print the one line of a failure, and what can be done about it."""
+    print(f"nvcodec: error: {printable(message)}", file=sys.stderr)
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+
+
+@contextmanager
+def make_listener(*, json: bool, quiet: bool) -> Iterator[Listener]:
+    """Yield the listener of one command; with `json`, its success ends with a "done" line."""
+    if json:
+        yield _JsonLines()
+        print_json({"type": "done"})
+        return
+    human = _Human(quiet)
+    try:
+        yield human
+    finally:
+        human.close()
+
+
+class _JsonLines:
+    """Prints every event but most of the progress."""
+
+    def __init__(self) -> None:
+        self._shown_s = -math.inf
+        self._stage = ""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Result):
+            print_json({"type": "result", "kind": event.kind, **event.values})
+        elif isinstance(event, Log):
+            print_json({"type": "log", **asdict(event)})
+        else:
+            now = time.monotonic()
+            if event.stage != self._stage or now - self._shown_s >= _JSON_INTERVAL_S:
+                self._stage, self._shown_s = event.stage, now
+                print_json({"type": "progress", **asdict(event)})
+
+
+class _Human:
+    """Shows progress as one live line or in a log line after 2, 4, 8, 16... seconds."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = make_console(stderr=True)
+        self._bar: Bar | None = None
+        self._started_s = time.monotonic()
+        self._next_line_s = _FIRST_LINE_S
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Result):
+            self.close()
+            show, on_stdout = _RESULTS[event.kind]
+            if on_stdout or not self._quiet:
+                show(make_console(stderr=not on_stdout), event.values)
+        elif self._quiet:
+            return
+        elif isinstance(event, Log):
+            kind = "warning: " if event.level == "warning" else ""
+            self._print(f"nvcodec: {kind}{printable(event.message)}")
+        elif self._console.is_interactive:
+            self._show_bar(event)
+        else:
+            self._show_line(event)
+
+    def close(self) -> None:
+        """Remove the live line."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
+
+    def _show_bar(self, event: Progress) -> None:
+        if self._bar is None:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[figures]}", markup=False),
+            )
+            # Frames on standard output must not pass through rich.
+            self._bar = Bar(
+                *columns, console=self._console, transient=True,
+                redirect_stdout=False, redirect_stderr=False,
+            )  # fmt: skip
+            self._bar.add_task("", figures="")
+            self._bar.start()
+        self._bar.update(
+            self._bar.task_ids[0],
+            description=event.stage,
+            total=event.total or None,
+            completed=event.done,
+            figures=figures(event),
+        )
+
+    def _show_line(self, event: Progress) -> None:
+        elapsed_s = time.monotonic() - self._started_s
+        if elapsed_s >= self._next_line_s:
+            while self._next_line_s <= elapsed_s:
+                self._next_line_s *= 2
+            self._print(f"nvcodec: {event.stage} {figures(event)}")
+
+
+def figures(event: Progress) -> str:
+    """Return the numbers of a progress event, those that are known."""
+    total = f"/{event.total:,}" if event.total else ""
+    parts = [f"{event.done:,}{total} {event.unit}s"]
+    if event.per_s:
+        parts.append(f"{event.per_s:.1f} {'it' if event.unit == 'step' else event.unit + 's'}/s")
+    if event.psnr_db is not None:
+        parts.append(f"{event.psnr_db:.2f} dB")
+    if event.bpp is not None:
+        parts.append(f"{event.bpp:.4f} bpp")
+    if event.eta_s is not None:
+        parts.append(f"{duration(event.eta_s)} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: 4.2 s, 3 min 20 s, 1 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes:,.0f} bytes"
+
+
+def _quality(values: dict[str, Any]) -> list[tuple[str, str]]:
+    ms_ssim = values["ms_ssim"]
+    return [
+        ("PSNR", f"{values['psnr_db']:.2f} dB (RGB, mean of frames)"),
+        ("MS-SSIM", "not defined for frames this small" if ms_ssim is None else f"{ms_ssim:.5f}"),
+    ]
+
+
+def _pairs(console: Console, rows: list[tuple[str, str]]) -> None:
+    """Print names and texts in two columns."""
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows:
+        table.add_row(printable(name), printable(text))
+    console.print(table)
+
+
+def _show_plan(console: Console, v: dict[str, Any]) -> None:
+    config = ", ".join(f"{key} {value}" for key, value in v["config"].items())
+    _pairs(console, [
+        ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
+        ("network", f"{v['arch']}, {v['parameters']:,} parameters, {v['mac_per_pixel']:,} MAC/pixel"),
+        ("", config),
+        ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"),
+        ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}, {v['device']}"),
+        ("time", f"about {duration(v['predicted_s'])}"),
+    ])  # fmt: skip
+
+
+def _show_encode(console: Console, v: dict[str, Any]) -> None:
+    target_bpp = v["bpp"] * v["target_bytes"] / v["n_bytes"]
+    _pairs(console, [
+        ("file", f"{v['file']}, {_size(v['n_bytes'])}"),
+        ("rate", f"{v['bpp']:.4f} bpp (target {target_bpp:.4f})"),
+        *_quality(v),
+        ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
+        ("encoded in", duration(v["encode_s"])),
+        ("decodes at", f"{v['decode_fps']:.1f} frames/s ({v['device']})"),
+    ])  # fmt: skip
+
+
+def _show_decode(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [
+        ("file", f"{v['file']}, {v['description']}, {v['frames']} frames"),
+        ("decode only", f"{v['decode_fps']:.1f} frames/s ({v['device']}, batch {v['batch']})"),
+        ("end to end", f"{v['end_to_end_fps']:.1f} frames/s"),
+    ])  # fmt: skip
+
+
+def _show_info(console: Console, v: dict[str, Any]) -> None:
+    header = v["header"]
+    rate = header["rate_num"] / header["rate_den"]
+    video = (
+        f"{header['n_frames']} frames of {header['width']}x{header['height']}, {rate:.5g} frames/s"
+    )
+    color = (
+        f"matrix {header['matrix']}, primaries {header['primaries']}, "
+        f"transfer {header['transfer']}, {'full' if header['full_range'] else 'limited'} range, "
+        f"siting {header['siting']}{'' if header['color_specified'] else ' (assumed)'}"
+    )
+    _pairs(console, [
+        ("file", f"{v['file']}, {_size(v['bytes'])}"),
+        ("format", f"version {header['version_major']}.{header['version_minor']}"),
+        ("video", f"{video}, {duration(v['duration_s'])}"),
+        ("source", f"{header['bit_depth']} bit, {_CHROMA.get(header['chroma'], header['chroma'])}"),
+        ("color", f"{color} (H.273)"),
+        ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"),
+        ("metadata", v["metadata"] or "none"),
+    ])  # fmt: skip
+    for number, segment in enumerate(v["segments"]):
+        _show_segment(console, number, segment)
+    parts = Table("bytes of the file", "", "", box=None, padding=(0, 2), title_justify="left")
+    parts.columns[1].justify = parts.columns[2].justify = "right"
+    for name, n_bytes in v["parts"].items():
+        share = f"{100 * n_bytes / v['bytes']:.1f} %"
+        parts.add_row(name.replace("_", " "), f"{n_bytes:,.1f}", share)
+    console.print()
+    console.print(parts)
+
+
+_CHROMA = {0: "RGB", 400: "gray", 420: "4:2:0", 422: "4:2:2", 444: "4:4:4"}
+
+
+def _show_segment(console: Console, number: int, segment: dict[str, Any]) -> None:
+    last = segment["first_frame"] + segment["frames"] - 1
+    config = ", ".join(f"{key} {value}" for key, value in segment["config"].items())
+    console.print(
+        f"\nsegment {number}: frames {segment['first_frame']} to {last}, {segment['arch']}, "
+        f"{segment['parameters']:,} parameters, {segment['mac_per_pixel']:,} MAC/pixel\n{config}"
+    )
+    names = ("tensor", "shape", "parameters", "bits/weight", "bytes", "zeros")
+    table = Table(box=None, padding=(0, 2))
+    for name in names:
+        table.add_column(name, justify="left" if name == "tensor" else "right", no_wrap=True)
+    for row in segment["tensors"]:
+        table.add_row(
+            row["name"],
+            "x".join(map(str, row["shape"])),
+            f"{row['parameters']:,}",
+            f"{row['bits_per_weight']:.2f}",
+            f"{row['bytes']:,.1f}",
+            f"{100 * row['sparsity']:.1f} %",
+        )
+    console.print(table)
+
+
+def _show_verify(console: Console, v: dict[str, Any]) -> None:
+    size = f"{v['frames']} frames of {v['width']}x{v['height']}"
+    rows = [
+        ("file", f"{v['file']}, {_size(v['bytes'])}, {v['bpp']:.4f} bpp, {size}"),
+        ("checks", "structure, checksums and tensor hashes are right"),
+    ]
+    if "source" in v:
+        rows += [("source", f"{v['source']}, from frame {v['start']}"), *_quality(v)]
+    _pairs(console, rows)
+
+
+def _show_doctor(console: Console, v: dict[str, Any]) -> None:
+    rows = [(name, str(version)) for name, version in v["versions"].items()]
+    rows.append(("cpu", f"{v['cpu']['count']} cores, {v['cpu']['threads']} threads in use"))
+    for device in v["devices"]:
+        memory = device["memory_bytes"]
+        gigabytes = f", {memory / 1e9:.1f} GB" if memory else ""
+        bf16 = "pays" if device["bf16_pays"] else "does not pay"
+        rows.append((device["device"], f"{device['name']}{gigabytes}, bfloat16 {bf16}"))
+    for kind in ("encoders", "decoders"):
+        found = [name for name, there in v[kind].items() if there]
+        missing = [name for name, there in v[kind].items() if not there]
+        text = " ".join(found) + (f" (missing: {' '.join(missing)})" if missing else "")
+        rows.append((kind, text))
+    _pairs(console, rows)
+
+
+_RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
+    "plan": (_show_plan, True),
+    "encode": (_show_encode, False),
+    "decode": (_show_decode, False),
+    "info": (_show_info, True),
+    "verify": (_show_verify, True),
+    "doctor": (_show_doctor, True),
+}
+"""By kind of result: what prints it, and whether on standard output."""

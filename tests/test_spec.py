@@ -1,0 +1,100 @@
+"""The specification must say what the code does: its tables, literals and examples are compared."""
+
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from reference_decoder import RangeDecoder, tensor
+
+from nvcodec import fields
+from nvcodec.bitstream import container, laplace
+from nvcodec.bitstream.header import SegmentHeader, StreamHeader
+from nvcodec.bitstream.tensors import (
+    QTensor,
+    TensorSpec,
+    pack_tensors,
+    step_size,
+    tensors_sha256,
+)
+from nvcodec.limits import DEFAULT
+
+SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
+
+
+def field_table(heading):
+    """Return the rows of the first table below a heading, without its two title lines."""
+    section = SPEC.split(f"\n### {heading}\n")[1].split("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
+
+
+def block(name):
+    return re.search(rf"```{name}\n(.*?)```", SPEC, re.DOTALL)[1]
+
+
+def literals(name):
+    return [int(number) for number in block(name).replace("\n", " ").split(",")]
+
+
+def test_stream_header():
+    assert field_table("StreamHeader") == fields.describe(StreamHeader)
+
+
+def test_segment_header():
+    assert field_table("SegmentHeader") == fields.describe(SegmentHeader)
+
+
+def test_architecture_configs():
+    headings = re.findall(r"\n### (\w+) config\n", SPEC)
+    assert set(headings) <= {"HNeRV"}
+    if "HNeRV" in headings:
+        from nvcodec.models.hnerv import Config
+
+        assert field_table("HNeRV config") == fields.describe(Config)
+
+
+def test_sections():
+    numbers = [int(number) for number in re.findall(r"\n## (\d+) ", SPEC)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 13
+
+
+def test_laplace_literals():
+    assert literals("E") == list(laplace.E)
+    assert f"{', '.join(map(str, laplace.table(6)))}." in " ".join(SPEC.split())
+
+
+def test_step_literals():
+    assert [m / 2**15 for m in literals("M")] == step_size(np.arange(192, 200)).tolist()
+    assert str(step_size(np.array([255]))[0]) in SPEC
+
+
+def test_signature_end_chunk_and_crc():
+    assert container.SIGNATURE.hex(" ").upper() in SPEC
+    assert f"`{container.pack_chunk('END ', b'').hex(' ')}`" in SPEC
+    assert f"0x{zlib.crc32(b'123456789'):08X}" in SPEC
+
+
+def test_limits():
+    assert 2**28 == DEFAULT.max_pixels == DEFAULT.max_params
+    assert "| width x height | 2^28 |" in SPEC
+    assert "| coded integers of a segment | 2^28 |" in SPEC
+    assert f"| frames of a file | {DEFAULT.max_frames} " in SPEC
+    assert f"| segments of a file | {DEFAULT.max_segments} |" in SPEC
+    assert DEFAULT.max_metadata_bytes == 2**20
+    assert f"{container.MAX_ANCILLARY_CHUNKS} ancillary chunks" in SPEC
+
+
+def test_example_of_a_coded_tensor():
+    spec = TensorSpec(name="example", shape=(2, 8), row_axis=0)
+    symbols = np.array([[0, 1, -1, 0, 2, 0, 0, -1], [0, 0, 1, 0, -1, 0, 0, 9000]], dtype=np.int32)
+    q = QTensor(spec, symbols, np.array([100, 101], dtype=np.uint8))
+    payload = bytes.fromhex(block("example"))
+    assert pack_tensors([q]) == payload
+    assert f"0x{tensors_sha256([q]):016x}" in SPEC
+    decoder = RangeDecoder(payload)
+    assert tensor(decoder, (2, 8), 0, False) == ([100, 101], symbols.ravel().tolist())
+    assert decoder.finished()
+    for row in symbols.tolist():
+        assert re.search(r"\n +" + r" +".join(map(str, row)) + r"\n", SPEC)
