@@ -6,7 +6,6 @@ therefore literal, and a test compares them with the tables that they repeat.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -42,53 +41,38 @@ LOSSES = (
 _MAX_FRAME = 2**32 - 1
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
-F = TypeVar("F", bound=Callable[..., Any])
+
+def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the number that a text such as 200k or 1.5M means; k is 1000."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,18}\.?\d*|\.\d+)([kmg]?)", value.lower())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not an amount such as 800, 200k or 1.5M")
+    return float(match[1]) * _UNITS[match[2]]
 
 
-class Amount(click.ParamType[float]):
-    """A number such as 200k or 1.5M; k is 1000."""
-
-    name = "amount"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kmg]?)", str(value).lower())
-        if match is None:
-            self.fail(f"{value!r} is not an amount such as 800, 200k or 1.5M", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds that a text such as 90, 90s, 10m or 1h30m means."""
+    if value is None:
+        return None
+    number = r"(\d{1,9}(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", value.lower())
+    if match is None or not any(match.groups()):
+        raise click.BadParameter(f"{value!r} is not a time such as 90s, 10m or 1h30m")
+    parts = (float(part or 0) for part in match.groups())
+    return sum(unit * part for unit, part in zip((3600, 60, 1), parts, strict=True))
 
 
-class Duration(click.ParamType[float]):
-    """Seconds, or a time such as 90s, 10m or 1h30m."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        number = r"(\d+(?:\.\d+)?)"
-        match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", str(value).lower())
-        if match is None or not any(match.groups()):
-            self.fail(f"{value!r} is not a time such as 90s, 10m or 1h30m", param, ctx)
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return 3600 * hours + 60 * minutes + seconds
-
-
-class Strides(click.ParamType[tuple[int, ...]]):
-    """Factors such as 5,4,2,2."""
-
-    name = "strides"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the factors; their range is the architecture's business."""
-        if re.fullmatch(r"\d{1,3}(,\d{1,3})*", str(value)) is None:
-            self.fail(f"{value!r} is not a list of factors such as 5,4,2,2", param, ctx)
-        return tuple(int(part) for part in str(value).split(","))
+def factors(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return the factors of a text such as 5,4,2,2; their range is the architecture's business."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,3}(,\d{1,3})*", value) is None:
+        raise click.BadParameter(f"{value!r} is not a list of factors such as 5,4,2,2")
+    return tuple(int(part) for part in value.split(","))
 
 
 @contextmanager
@@ -130,7 +114,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     out_of_memory = re.search("out of memory|allocate memory|not enough memory", text)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
         return ResourceError.exit_code, (
-            "memory does not suffice; take fewer frames with --frames, a smaller --batch, or --device cpu"
+            "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
         )
     if isinstance(error, OSError):
         return ResourceError.exit_code, f"{error.filename or 'output'}: {error.strerror or text}"
@@ -204,17 +188,6 @@ def main() -> None:
     """Overfit a small network to a video, and keep its weights in one .nrv file."""
 
 
-def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Combine options into one decorator."""
-
-    def apply(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
 _json = click.option("--json", is_flag=True, help="Print one JSON object per line on stdout.")
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show where an error comes from.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -228,56 +201,46 @@ _start = click.option(
 _frames = click.option(
     "--frames", type=click.IntRange(1, _MAX_FRAME), help="Number of frames.  [default: all]"
 )
-_target = options(
-    click.option("--bpp", type=float, help="Bits per pixel of the file.  [default: 0.05]"),
-    click.option("--bitrate", type=Amount(), help="Bits per second, such as 200k or 1.5M."),
-    click.option("--size", type=Amount(), help="Bytes of the file, such as 500k or 1M (k = 1000)."),
-    click.option("--psnr", type=float, help="Mean RGB PSNR in dB; the smallest file that has it."),
-)
-_training = options(
-    click.option("--passes", type=int, help="Passes over all frames, instead of the preset's."),
-    click.option("--batch", type=int, help="Frames of a training step.  [default: 2]"),
-    click.option("--loss", type=click.Choice(LOSSES), default="log-mse", help="What to minimise."),
-    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to."),
-    click.option("--lr", type=float, help="Learning rate.  [default: the optimizer's]"),
-    click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
-    click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),
-    click.option("--prune", type=float, default=0.0, help="Share of the weights to remove."),
-    click.option("--seed", type=int, default=0, help="Seed of everything random."),
-)
-_model = options(
-    click.option("--strides", type=Strides(), help="Upsampling of each stage, such as 5,4,2,2."),
-    click.option("--embed-dim", type=int, help="Channels of a frame's embedding."),
-)
 
 
 @main.command()
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", help="File to write, - for stdout.  [default: INPUT with .nrv]")
 @click.option("--arch", type=click.Choice(ARCHITECTURES), default="hnerv", help="Architecture.")
-@_target
-@click.option("--preset", type=click.Choice(PRESETS), default="medium", help="Speed against size.")
-@click.option("--max-time", type=Duration(), help="Finish within this time, such as 90s or 1h30m.")
+@click.option("--bpp", type=float, help="Target: bits per pixel of the file.  [default: 0.05]")
+@click.option("--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M.")
+@click.option("--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M.")
+@click.option("--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file.")
+@click.option("--preset", type=click.Choice(PRESETS), default="medium", help="Time to spend.")
+@click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m.")
 @_start
 @_frames
 @_device
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]")
-@_model
-@_training
+@click.option("--passes", type=int, help="Passes over all frames, instead of the preset's.")
+@click.option("--batch", type=int, help="Frames of a training step.  [default: 2]")
+@click.option(
+    "--loss", type=click.Choice(LOSSES), default="log-mse", metavar="NAME",
+    help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
+)  # fmt: skip
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to.")
+@click.option("--lr", type=float, help="Learning rate.  [default: the optimizer's]")
+@click.option("--weight-bits", type=int, default=16, help="Most bits of a weight.")
+@click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value.")
+@click.option("--prune", type=float, default=0.0, help="Share of the weights to remove.")
+@click.option("--strides", callback=factors, help="Upsampling of the stages, such as 5,4,2,2.")
+@click.option("--embed-dim", type=int, help="Channels of a frame's embedding.")
+@click.option("--seed", type=int, default=0, help="Seed of everything random.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
-@click.option(
-    "--no-metadata", is_flag=True, help="Leave program version and preset out of the file."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Print the plan and the expected time; write nothing."
-)
+@click.option("--no-metadata", is_flag=True, help="Do not store program version and preset.")
+@click.option("--dry-run", is_flag=True, help="Only print the plan and the expected time.")
 @_overwrite
 @_json
 @_quiet
 @_verbose
 @click.pass_context
 def encode(
-    ctx: click.Context, source: str, output: str | None, json: bool, quiet: bool, **given: Any
+    ctx: click.Context, /, source: str, output: str | None, json: bool, quiet: bool, **given: Any
 ) -> None:
     """Encode a video into one .nrv file.
 
@@ -292,6 +255,7 @@ def encode(
 
         torch.set_num_threads(given["threads"])
     from nvcodec.codec import encoder
+    from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.console import make_listener
 
     wanted = encode_options(given)
@@ -315,7 +279,7 @@ def encode(
                 listener=listen_and_stop, stop=stop, **shared,
             )  # fmt: skip
         except Interrupted as error:
-            if path is not None and resumable(path):
+            if path is not None and checkpoint_path(Path(path)).exists():
                 error.add_note(f"continue with: {resume_command(ctx)}")
             raise
         if path is None:
@@ -347,22 +311,15 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     target = Target(
         bpp=given["bpp"],
         bitrate=given["bitrate"],
-        size=None if size is None or not math.isfinite(size) else int(size),
+        size=None if size is None else int(size),
         psnr=given["psnr"],
     )
-    names = ("arch", "preset", "seed", "passes", "batch", "loss", "optimizer", "lr")
-    names += ("weight_bits", "embed_bits", "prune")
+    names = ["arch", "preset", "seed", "passes", "batch", "loss", "optimizer", "lr"]
+    names += ["weight_bits", "embed_bits", "prune"]
     model = {name: given[name] for name in ("strides", "embed_dim") if given[name] is not None}
     return EncodeOptions(
         target=target, max_time_s=given["max_time"], model=model, **{n: given[n] for n in names}
     )
-
-
-def resumable(output: str) -> bool:
-    """Tell whether the state of an unfinished encode to `output` is there."""
-    from nvcodec.codec.checkpoint import checkpoint_path
-
-    return checkpoint_path(Path(output)).exists()
 
 
 def resume_command(ctx: click.Context) -> str:
@@ -422,7 +379,7 @@ def decode(
                             per_s=per_s, eta_s=eta_s,
                         )
                     )  # fmt: skip
-        seconds = time.perf_counter() - began
+        elapsed_s = time.perf_counter() - began
         values = {
             "file": output,
             "description": writer.description,
@@ -432,8 +389,8 @@ def decode(
             "height": video.info.height,
             "decode_s": video.network_s,
             "decode_fps": total / max(video.network_s, 1e-9),
-            "end_to_end_s": seconds,
-            "end_to_end_fps": total / seconds,
+            "end_to_end_s": elapsed_s,
+            "end_to_end_fps": total / elapsed_s,
             "device": str(video.device),
             "batch": batch,
         }

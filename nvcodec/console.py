@@ -202,20 +202,27 @@ def _quality(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _pairs(console: Console, rows: list[tuple[str, str]]) -> None:
     """Print names and texts in two columns."""
-    table = Table.grid(padding=(0, 2))
+    width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        table.add_row(printable(name), printable(text))
-    console.print(table)
+        console.print(f"{name:<{width}}  {printable(text)}", soft_wrap=True)
+
+
+def _network(v: dict[str, Any]) -> str:
+    return f"{v['arch']}, {v['parameters']:,} parameters, {v['mac_per_pixel']:,} MAC/pixel"
+
+
+def _config(v: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in v["config"].items())
 
 
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
-    config = ", ".join(f"{key} {value}" for key, value in v["config"].items())
     _pairs(console, [
         ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
-        ("network", f"{v['arch']}, {v['parameters']:,} parameters, {v['mac_per_pixel']:,} MAC/pixel"),
-        ("", config),
+        ("network", _network(v)),
+        ("", _config(v)),
         ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"),
-        ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}, {v['device']}"),
+        ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}"),
+        ("device", v["device"]),
         ("time", f"about {duration(v['predicted_s'])}"),
     ])  # fmt: skip
 
@@ -243,9 +250,7 @@ def _show_decode(console: Console, v: dict[str, Any]) -> None:
 def _show_info(console: Console, v: dict[str, Any]) -> None:
     header = v["header"]
     rate = header["rate_num"] / header["rate_den"]
-    video = (
-        f"{header['n_frames']} frames of {header['width']}x{header['height']}, {rate:.5g} frames/s"
-    )
+    size = f"{header['n_frames']} frames of {header['width']}x{header['height']}"
     color = (
         f"matrix {header['matrix']}, primaries {header['primaries']}, "
         f"transfer {header['transfer']}, {'full' if header['full_range'] else 'limited'} range, "
@@ -254,7 +259,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
     _pairs(console, [
         ("file", f"{v['file']}, {_size(v['bytes'])}"),
         ("format", f"version {header['version_major']}.{header['version_minor']}"),
-        ("video", f"{video}, {duration(v['duration_s'])}"),
+        ("video", f"{size}, {rate:.5g} frames/s, {duration(v['duration_s'])}"),
         ("source", f"{header['bit_depth']} bit, {_CHROMA.get(header['chroma'], header['chroma'])}"),
         ("color", f"{color} (H.273)"),
         ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"),
@@ -276,10 +281,9 @@ _CHROMA = {0: "RGB", 400: "gray", 420: "4:2:0", 422: "4:2:2", 444: "4:4:4"}
 
 def _show_segment(console: Console, number: int, segment: dict[str, Any]) -> None:
     last = segment["first_frame"] + segment["frames"] - 1
-    config = ", ".join(f"{key} {value}" for key, value in segment["config"].items())
     console.print(
-        f"\nsegment {number}: frames {segment['first_frame']} to {last}, {segment['arch']}, "
-        f"{segment['parameters']:,} parameters, {segment['mac_per_pixel']:,} MAC/pixel\n{config}"
+        f"\nsegment {number}: frames {segment['first_frame']} to {last}, {_network(segment)}\n"
+        f"{_config(segment)}"
     )
     names = ("tensor", "shape", "parameters", "bits/weight", "bytes", "zeros")
     table = Table(box=None, padding=(0, 2))

@@ -38,7 +38,6 @@ def make_video(
 ) -> Path:
     """Encode RGB frames; `tags` are colorspace, range, primaries, transfer; `times` in frames."""
     frames = moving_frames() if frames is None else frames
-    av.logging.set_level(av.logging.PANIC)
     with av.open(str(path), "w", options=muxing or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = frames[0].shape[:2]

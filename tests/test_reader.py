@@ -321,7 +321,7 @@ def test_loss_in_the_middle_is_corrupt(tmp_path):
         read_all(path)
 
 
-def test_garbage_inside_never_escapes_as_another_error(tmp_path, small_mp4):
+def test_garbage_inside_never_hangs_or_escapes_as_another_error(tmp_path, small_mp4):
     good = small_mp4.read_bytes()
     for seed in range(25):
         generator = np.random.default_rng(seed)
@@ -340,10 +340,10 @@ def test_damage_in_the_middle_is_never_silent(tmp_path, small_mp4):
     path = tmp_path / "bad.mp4"
     path.write_bytes(data)
     try:
-        found = read_all(path)[2]
-    except InputError as error:
-        found = [str(error)]
-    assert any("damaged" in text or "corrupt" in text for text in found)
+        _, _, warnings = read_all(path)
+    except InputError:
+        return
+    assert any("damaged" in text for text in warnings)
 
 
 def test_text_is_not_a_video(tmp_path):

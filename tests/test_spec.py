@@ -18,6 +18,7 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
 )
 from nvcodec.limits import DEFAULT
+from nvcodec.models import ARCHITECTURES
 
 SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
 
@@ -47,11 +48,10 @@ def test_segment_header():
 
 def test_architecture_configs():
     headings = re.findall(r"\n### (\w+) config\n", SPEC)
-    assert set(headings) <= {"HNeRV"}
-    if "HNeRV" in headings:
-        from nvcodec.models.hnerv import Config
-
-        assert field_table("HNeRV config") == fields.describe(Config)
+    classes = {cls.__name__: cls for _, cls in ARCHITECTURES.values()}
+    assert set(headings) == set(classes)
+    for name, cls in classes.items():
+        assert field_table(f"{name} config") == fields.describe(cls.Config)
 
 
 def test_sections():

@@ -242,16 +242,16 @@ class EncodeWork:
         """Return the bytes of the trained network at the target size."""
         quantizer, parameters = fit.quantizer, fit.parameters()
         assert quantizer is not None
-        fitted = fit_size(
-            lambda octaves: quantizer.quantize(parameters, octaves),
+        tensors = fit_size(
+            lambda octaves, deadzone: quantizer.quantize(parameters, octaves, deadzone),
             lambda tensors: len(self.file(plan, tensors)),
             plan.max_bytes,
         )
-        if fitted is None:
+        if tensors is None:
             raise ResourceError(
                 f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
             )
-        return self.file(plan, fitted.tensors)
+        return self.file(plan, tensors)
 
     def prove(self, data: bytes, *, with_ms_ssim: bool = True) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""

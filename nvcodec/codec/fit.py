@@ -26,8 +26,8 @@ from nvcodec.models.base import VideoModel
 
 _WARMUP_STEPS = 30
 _SNAPSHOT_STEPS = 200
-_CONTROL_STEPS = 10
-_OVERHEAD_STEPS = 50
+_CONTROL_STEPS = 12
+_OVERHEAD_STEPS = 48
 _TIMING_STEPS = 5
 _MAX_ROLLBACKS = 5
 
@@ -174,24 +174,25 @@ class Fit:
             else:
                 values, latents, bits = self._quantized(index)
                 drawn = functional_call(self.model, values, (index, latents))
-        drawn = drawn.float()
-        with torch.no_grad():
-            mse = float((drawn - target).square().mean())
-        psnr_db = -10 * math.log10(mse + 1e-10)
-        self.psnr_db = psnr_db if self.psnr_db is None else 0.98 * self.psnr_db + 0.02 * psnr_db
-        loss = distortion(self.settings.loss, drawn, target)
+        loss, mse = distortion(self.settings.loss, drawn.float(), target)
+        psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
+        self.psnr_db = psnr_db if self.psnr_db is None else _blend(self.psnr_db, psnr_db, 0.02)
         if bits is not None:
-            n_bits = float(bits.detach())
-            self.bits = n_bits if self.bits is None else 0.9 * self.bits + 0.1 * n_bits
-            if self.step % _OVERHEAD_STEPS == 0 and self.quantizer is not None:
-                # What the file weighs beyond the estimate: side information and headers, less what
-                # better tables save.
-                file_bits = self.measure_bits(self.quantizer, self.parameters())
-                self.rate.overhead_bits = file_bits - self.bits
-            if self.step % _CONTROL_STEPS == 0:
-                self.rate.update(self.bits)
             loss = loss + self.rate.mu / self.rate.target_bits * bits
+            self._control_rate(float(bits.detach()))
         return loss
+
+    def _control_rate(self, n_bits: float) -> None:
+        """Take in the estimated bits of this step and adapt mu; now and then weigh the real file."""
+        assert self.quantizer is not None
+        self.bits = n_bits if self.bits is None else _blend(self.bits, n_bits, 0.1)
+        if self.step % _OVERHEAD_STEPS == 0:
+            # What the file weighs beyond the estimate: side information and headers, less what
+            # better tables save.
+            file_bits = self.measure_bits(self.quantizer, self.parameters())
+            self.rate.overhead_bits = file_bits - self.bits
+        if self.step % _CONTROL_STEPS == 0:
+            self.rate.update(self.bits)
 
     def _quantized(self, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
@@ -337,6 +338,10 @@ class Fit:
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
         return optimizers
+
+
+def _blend(mean: float, value: float, weight: float) -> float:
+    return (1 - weight) * mean + weight * value
 
 
 def prune_masks(model: VideoModel, share: float) -> dict[str, Tensor]:

@@ -111,7 +111,7 @@ def verify_file(
     device: str = "auto",
     listener: Listener = ignore,
 ) -> dict[str, Any]:
-    """Check a file's structure, checksums and tensor hashes, and its quality where a source is given.
+    """Check a file's structure, checksums and tensor hashes, and with a source its quality.
 
     The file is compared with the frames of the source from `start` on. Raises BitstreamError for a
     damaged file and VerificationError when the source's frames are others in size or fewer.

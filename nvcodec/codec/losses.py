@@ -45,21 +45,20 @@ def check_loss(name: str, height: int, width: int) -> None:
         raise UsageError(f"loss {name} uses SSIM, which needs sides of at least 11 pixels")
 
 
-def distortion(name: str, drawn: Tensor, target: Tensor) -> Tensor:
-    """Return the loss of frames (B, 3, H, W) in [0, 1]; lower is better.
+def distortion(name: str, drawn: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of frames (B, 3, H, W) in [0, 1], lower is better, and their MSEs (B,).
 
     "log-mse" is the mean over frames of ln(MSE): the exact objective for a mean of per-frame PSNRs.
     """
+    mse = (drawn - target).square().mean((1, 2, 3))
     if name == "log-mse":
-        return torch.log((drawn - target).square().mean((1, 2, 3)) + 1e-7).mean()
+        return torch.log(mse + 1e-7).mean(), mse.detach()
     l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
-    loss = drawn.new_zeros(())
-    if l2:
-        loss = loss + l2 * F.mse_loss(drawn, target)
+    loss = l2 * mse.mean()
     if l1:
         loss = loss + l1 * F.l1_loss(drawn, target)
     if by_ssim:
         loss = loss + by_ssim * (1 - ssim(drawn, target, data_range=1.0))
     if by_ms_ssim:
         loss = loss + by_ms_ssim * (1 - ms_ssim(drawn, target, data_range=1.0))
-    return loss
+    return loss, mse.detach()

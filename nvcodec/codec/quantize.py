@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
@@ -24,6 +23,7 @@ MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
 _MIN_SCALE = 0.05
 _LOG2E = 1 / math.log(2.0)
+_GOLDEN = 0.618033988749895
 
 
 def tensor_specs(model: VideoModel) -> list[TensorSpec]:
@@ -119,12 +119,11 @@ class Quantizer(nn.Module):
         the frames before them (0 for the first), the bits are those of the difference in symbols.
         """
         i = self.order[name]
-        log_step = self.log_step[i]
+        row_steps = self.log_step[i].exp()
         if mode == "hard":
-            eighths = (log_step * (8 * _LOG2E)).round() / (8 * _LOG2E)
-            log_step = log_step + (eighths - log_step).detach()
-        step = self._view(name, log_step.exp())
-        scale = self._view(name, self.log_scale[i].exp() + _MIN_SCALE)
+            eighths = step_size(step_index(row_steps.detach().cpu().double().numpy()))
+            row_steps = row_steps + (torch.from_numpy(eighths).to(row_steps) - row_steps).detach()
+        step = self._view(name, row_steps)
         symbols = (value / step).clamp(-self.cap[name] - 0.49, self.cap[name] + 0.49)
         if mode == "noise":
             noise = torch.rand(symbols.shape, generator=generator, device=symbols.device)
@@ -135,34 +134,38 @@ class Quantizer(nn.Module):
         if previous is not None:
             before = previous / step
             coded = symbols - (before + (before.round() - before).detach())
+        scale = self._view(name, self.log_scale[i].exp() + _MIN_SCALE)
         return symbols * step, laplace_bits(coded, scale).sum()
 
     @torch.no_grad()
-    def quantize(self, parameters: dict[str, Tensor], step_octaves: float = 0.0) -> list[QTensor]:
-        """Round parameters to integers; all steps are first scaled by 2^step_octaves."""
+    def quantize(
+        self, parameters: dict[str, Tensor], octaves: float = 0.0, deadzone: float = 0.0
+    ) -> list[QTensor]:
+        """Round parameters to integers.
+
+        All steps are first scaled by 2^octaves. Magnitudes are rounded down unless their fraction
+        exceeds 1/2 + deadzone: what costs least to draw nearer to zero goes first, as in RDOQ.
+        """
         tensors = []
+        first_row = 0
         for name, i in self.order.items():
-            log_step = self.log_step[i].double() + step_octaves * math.log(2.0)
-            steps = step_index(log_step.exp().cpu().numpy())
-            tensors.append(
-                round_to_steps(self.specs[name], parameters[name], steps, self.cap[name])
-            )
+            spec = self.specs[name]
+            log2_step = self.log_step[i].double().cpu().numpy() * _LOG2E
+            if octaves:
+                # Rows round to the coded eighths of an octave at different scales, so that the
+                # size of the file moves smoothly with the scale.
+                rows = first_row + np.arange(spec.n_rows)
+                log2_step = log2_step + octaves + ((rows * _GOLDEN) % 1 - 0.5) / 8
+            steps = step_index(np.exp2(log2_step))
+            shape = [1] * len(spec.shape)
+            if spec.row_axis is not None:
+                shape[spec.row_axis] = -1
+            exact = parameters[name].double().cpu().numpy() / step_size(steps).reshape(shape)
+            magnitude = np.ceil(np.abs(exact) - 0.5 - deadzone).clip(0, self.cap[name])
+            symbols = (np.sign(exact) * magnitude).astype(np.int32)
+            tensors.append(QTensor(spec, symbols, steps))
+            first_row += spec.n_rows
         return tensors
-
-
-def round_to_steps(
-    spec: TensorSpec,
-    value: Tensor,
-    steps: NDArray[np.uint8],
-    cap: int,
-) -> QTensor:
-    """Return the nearest symbols for these step indices, capped in magnitude."""
-    shape = [1] * len(spec.shape)
-    if spec.row_axis is not None:
-        shape[spec.row_axis] = -1
-    exact = value.detach().double().cpu().numpy() / step_size(steps).reshape(shape)
-    symbols = np.clip(np.rint(exact), -cap, cap).astype(np.int32)
-    return QTensor(spec, symbols, steps)
 
 
 def load_tensors(model: VideoModel, tensors: list[QTensor]) -> None:

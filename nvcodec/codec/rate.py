@@ -30,56 +30,64 @@ class RateController:
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedSize:
-    """The result of `fit_size`."""
-
-    tensors: list[QTensor]
-    n_bytes: int
-    step_octaves: float
+MAX_DEADZONE = 0.25
+MAX_OCTAVES = 8.0
 
 
 def fit_size(
-    quantize: Callable[[float], list[QTensor]],
+    quantize: Callable[[float, float], list[QTensor]],
     measure: Callable[[list[QTensor]], int],
     max_bytes: int,
     *,
-    low: float = -6.0,
-    high: float = 6.0,
-    tolerance: float = 0.002,
-) -> FittedSize | None:
-    """Find the finest step scale, in octaves, whose file has at most max_bytes.
+    tolerance: float = 0.02,
+) -> list[QTensor] | None:
+    """Return the rounded network whose file has at most max_bytes and at most 2 % fewer.
 
-    quantize(octaves) rounds the network with all steps scaled; measure(tensors) gives whole-file
-    bytes. Returns None when even the coarsest scale is too large. Size falls with the scale except
-    for ripples of a few bytes, so bisection keeps the best admissible result it has seen.
+    quantize(octaves, deadzone) rounds the network (see `Quantizer.quantize`); measure(tensors)
+    gives the bytes of the whole file. The steps that training used come first, with a deadzone if they
+    miss narrowly: a network trained with rounding in the loop dislikes any other step. Only then
+    are all steps scaled. Returns None when even the coarsest steps give too much.
     """
-    best: FittedSize | None = None
+    enough = (1 - tolerance) * max_bytes
+    best: tuple[int, list[QTensor]] | None = None
 
-    def attempt(octaves: float) -> int:
+    def attempt(octaves: float, deadzone: float) -> bool:
+        """Try one rounding; tell whether it fits."""
         nonlocal best
-        tensors = quantize(octaves)
+        tensors = quantize(octaves, deadzone)
         n_bytes = measure(tensors)
-        if n_bytes <= max_bytes and (best is None or octaves < best.step_octaves):
-            best = FittedSize(tensors=tensors, n_bytes=n_bytes, step_octaves=octaves)
-        return n_bytes
+        if n_bytes <= max_bytes and (best is None or n_bytes > best[0]):
+            best = (n_bytes, tensors)
+        return n_bytes <= max_bytes
 
-    # Training lands near 0, so widen a bracket from there before bisecting.
-    width = 0.125
-    if attempt(0.0) <= max_bytes:
-        upper, lower = 0.0, -width
-        while lower > low and attempt(lower) <= max_bytes:
-            upper, lower, width = lower, lower - 2 * width, 2 * width
-    else:
-        lower, upper = 0.0, width
-        while upper < high and attempt(upper) > max_bytes:
-            lower, upper, width = upper, upper + 2 * width, 2 * width
-    for _ in range(14):
-        if best is not None and best.n_bytes >= (1 - tolerance) * max_bytes:
+    def done() -> bool:
+        return best is not None and best[0] >= enough
+
+    def narrow(octaves: float) -> None:
+        """Bisect the deadzone at steps that give slightly too much."""
+        low, high = 0.0, MAX_DEADZONE
+        for _ in range(8):
+            if best is not None and best[0] >= max_bytes * (1 - tolerance / 8):
+                return
+            middle = (low + high) / 2
+            low, high = (low, middle) if attempt(octaves, middle) else (middle, high)
+
+    fits = attempt(0.0, 0.0)
+    if not fits and attempt(0.0, MAX_DEADZONE):
+        narrow(0.0)
+    if done():
+        return best[1] if best else None
+    finest = 0.0
+    width = -0.0625 if fits else 0.0625
+    while abs(finest) < MAX_OCTAVES and attempt(finest + width, 0.0) == fits:
+        finest, width = finest + width, 2 * width
+    # The edge lies between these two; sizes fall as the steps grow.
+    low, high = sorted((finest, finest + width))
+    for _ in range(8):
+        if done():
             break
-        middle = (lower + upper) / 2
-        if attempt(middle) <= max_bytes:
-            upper = middle
-        else:
-            lower = middle
-    return best
+        middle = (low + high) / 2
+        low, high = (low, middle) if attempt(middle, 0.0) else (middle, high)
+    if not done():
+        narrow(low)
+    return best[1] if best else None

@@ -22,7 +22,6 @@ from nvcodec.fields import u8, u8_list, u16
 from nvcodec.models.base import VideoModel, count_params, shape_only
 
 MAX_FC_DIM = 2048
-MAX_FOLDED_STRIDE = 3
 _EMBED_SHARE = 0.3
 
 
@@ -87,16 +86,11 @@ class HNeRV(VideoModel):
         """Draw the frames with these indices."""
         embeddings = self.embeddings[index] if latents is None else latents["embeddings"]
         x = F.gelu(self.stem(embeddings.contiguous(memory_format=torch.channels_last)))
-        *inner, last = self.config.strides
-        for stage, stride in zip(self.stages, inner, strict=False):
+        for stage, stride in zip(self.stages, self.config.strides, strict=True):
             # GELU before the shuffle: the same values, without a second pass in another layout.
             x = F.pixel_shuffle(F.gelu(stage(x)), stride)
-        x = F.gelu(self.stages[-1](x))
-        if last <= MAX_FOLDED_STRIDE:
-            x = F.pixel_shuffle(F.conv2d(x, *fold_shuffle(self.head, last), padding=1), last)
-        else:
-            x = self.head(F.pixel_shuffle(x, last))
-        return torch.tanh(x[:, :, : self.height, : self.width]) * 0.5 + 0.5
+        x = self.head(x)[:, :, : self.height, : self.width]
+        return torch.tanh(x) * 0.5 + 0.5
 
     def analysis(self) -> nn.Module:
         """Return the ConvNeXt encoder."""
@@ -193,7 +187,8 @@ def _fill_options(
 def solve_strides(height: int, width: int) -> tuple[int, ...]:
     """Choose upsampling factors of 5, 4, 3, 2, largest first, for frames of this size.
 
-    Prefers little padding and an embedding of about a dozen cells (the paper's best has 2x4).
+    Prefers little padding and an embedding of about a dozen cells (the paper's best has 2x4)
+    and a small last factor.
     """
     best: tuple[float, tuple[int, ...]] | None = None
     for n_stages in range(1, 7):
@@ -201,37 +196,11 @@ def solve_strides(height: int, width: int) -> tuple[int, ...]:
             total = math.prod(strides)
             grid_h, grid_w = -(-height // total), -(-width // total)
             padding = grid_h * grid_w * total**2 / (height * width) - 1
-            score = 16 * padding + abs(math.log2(grid_h * grid_w / 12)) + 0.1 * n_stages
-            score += 0.3 * (strides[-1] > MAX_FOLDED_STRIDE)
+            score = 16 * padding + abs(math.log2(grid_h * grid_w / 12)) + 0.1 * strides[-1]
             if best is None or score < best[0]:
                 best = (score, strides)
     assert best is not None
     return best[1]
-
-
-def fold_shuffle(head: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
-    """Return the kernel and bias that do before a PixelShuffle what `head` (3x3) does after it.
-
-    The kernel grows from (out, in, 3, 3) to (out * stride^2, in * stride^2, 3, 3). With three
-    output channels at full size a convolution is slow on a CPU; before the shuffle it is not.
-    """
-    weight = head.weight
-    n_out, n_in = weight.shape[:2]
-    select = _shuffle_taps(stride).to(weight)
-    folded = torch.einsum("oiyx,yphu,xqwv->opqihwuv", weight, select, select)
-    assert head.bias is not None
-    bias = head.bias.repeat_interleave(stride**2)
-    return folded.reshape(n_out * stride**2, n_in * stride**2, 3, 3), bias
-
-
-def _shuffle_taps(stride: int) -> Tensor:
-    """Return S[y, p, h, u] = 1 where tap y of phase p reads phase h of the cell at offset u - 1."""
-    taps = torch.zeros(3, stride, stride, 3)
-    for tap in range(3):
-        for phase in range(stride):
-            cell, source = divmod(phase + tap - 1, stride)
-            taps[tap, phase, source, cell + 1] = 1
-    return taps
 
 
 class ChannelNorm(nn.Module):

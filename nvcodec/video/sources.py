@@ -41,8 +41,13 @@ class Source(Protocol):
 
 
 def silence() -> None:
-    """Keep FFmpeg's own messages off the terminal; failures arrive as exceptions."""
-    av.logging.set_level(av.logging.PANIC)
+    """Keep FFmpeg's own messages off the terminal; failures arrive as exceptions.
+
+    None is PyAV's default and drops messages in C. Any level, even PANIC, hands errors to
+    Python: a decoding thread then waits for the interpreter lock while the main thread, which
+    holds the lock, waits for that thread to end. Damaged files hung that way.
+    """
+    av.logging.set_level(None)
 
 
 def reason(error: BaseException) -> str:

@@ -1,0 +1,146 @@
+"""Quantisation: what training estimates is what the file weighs, and hostile tensors survive."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvcodec.bitstream.tensors import dequantize, pack_tensors, step_size, unpack_tensors
+from nvcodec.codec.fit import prune_masks
+from nvcodec.codec.quantize import Quantizer, laplace_bits, load_tensors, tensor_specs
+from nvcodec.codec.rate import RateController, fit_size
+from nvcodec.models.hnerv import HNeRV, HNeRVConfig
+
+
+def small_model():
+    torch.manual_seed(1)
+    model = HNeRV(HNeRVConfig(embed_dim=4, fc_dim=24, strides=(4, 2)), 6, 32, 48)
+    torch.nn.init.normal_(model.embeddings)
+    model.embeddings.data.cumsum_(0)
+    return model
+
+
+def make_quantizer(model, **bits):
+    bits = {"weight_bits": 16, "embed_bits": 16} | bits
+    quantizer = Quantizer(tensor_specs(model), **bits)
+    quantizer.initialize(dict(model.named_parameters()))
+    return quantizer
+
+
+def test_estimated_bits_agree_with_the_coded_bytes():
+    model = small_model()
+    quantizer = make_quantizer(model)
+    noise = torch.Generator().manual_seed(0)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    estimate = 0.0
+    for name, p in parameters.items():
+        previous = torch.cat([torch.zeros_like(p[:1]), p[:-1]]) if name == "embeddings" else None
+        estimate += float(quantizer(name, p, "hard", noise, previous)[1].detach())
+    coded = 8 * len(pack_tensors(quantizer.quantize(parameters)))
+    assert coded == pytest.approx(estimate, rel=0.06)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_bits_cap_the_symbols(bits):
+    model = small_model()
+    quantizer = make_quantizer(model, weight_bits=bits, embed_bits=4)
+    for q in quantizer.quantize(dict(model.named_parameters())):
+        cap = 7 if q.spec.temporal else 2 ** (bits - 1) - 1
+        assert np.abs(q.symbols).max() <= cap
+
+
+def test_hard_mode_draws_what_the_file_holds():
+    model = small_model()
+    quantizer = make_quantizer(model)
+    noise = torch.Generator().manual_seed(0)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    for q in quantizer.quantize(parameters):
+        seen, _ = quantizer(q.spec.name, parameters[q.spec.name], "hard", noise)
+        np.testing.assert_allclose(seen.detach().numpy(), dequantize(q), rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3e-9, 1e4])
+def test_constant_tensors_survive(value):
+    model = small_model()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(value)
+    tensors = make_quantizer(model).quantize(dict(model.named_parameters()))
+    restored = unpack_tensors(tensor_specs(model), pack_tensors(tensors))
+    for q in restored:
+        largest = float(np.max(step_size(q.steps)))
+        assert np.abs(dequantize(q) - value).max() <= max(largest, 0.01 * abs(value))
+        assert np.isfinite(dequantize(q)).all()
+
+
+@given(scale=st.floats(0.05, 200), symbol=st.floats(-1e4, 1e4))
+@settings(max_examples=200, deadline=None)
+def test_code_lengths_and_gradients_are_finite(scale, symbol):
+    x = torch.tensor([symbol, 0.5, -0.5, 0.0], requires_grad=True)
+    b = torch.tensor([scale], requires_grad=True)
+    bits = laplace_bits(x, b)
+    bits.sum().backward()
+    assert (bits >= -1e-6).all()
+    for value in (bits, x.grad, b.grad):
+        assert torch.isfinite(value).all()
+
+
+def test_code_lengths_sum_to_a_distribution():
+    symbols = torch.arange(-400, 401).float()
+    for scale in (0.06, 0.7, 5.0, 30.0):
+        mass = torch.exp2(-laplace_bits(symbols, torch.tensor(scale)))
+        assert float(mass.sum()) == pytest.approx(1, abs=1e-3)
+
+
+def test_load_tensors_restores_the_network():
+    model, other = small_model(), small_model()
+    tensors = make_quantizer(model).quantize(dict(model.named_parameters()))
+    load_tensors(other, tensors)
+    for q in tensors:
+        np.testing.assert_array_equal(other.get_parameter(q.spec.name).detach(), dequantize(q))
+
+
+def test_prune_removes_the_given_share_of_the_smallest():
+    model = small_model()
+    masks = prune_masks(model, 0.4)
+    kept = torch.cat([m.flatten() for m in masks.values()])
+    assert float(1 - kept.mean()) == pytest.approx(0.4, abs=0.01)
+    assert "embeddings" not in masks
+    assert not any(name.endswith("bias") for name in masks)
+    dropped = max(float((model.get_parameter(n).detach().abs() * (1 - m)).max()) for n, m in masks.items())
+    least = min(
+        float(model.get_parameter(n).detach().abs()[m > 0].min()) for n, m in masks.items() if m.any()
+    )
+    assert dropped <= least
+
+
+def fit_small(max_bytes):
+    model = small_model()
+    quantizer = make_quantizer(model)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    return fit_size(
+        lambda octaves, deadzone: quantizer.quantize(parameters, octaves, deadzone),
+        lambda tensors: len(pack_tensors(tensors)),
+        max_bytes,
+    )
+
+
+@pytest.mark.parametrize("max_bytes", [700, 1500, 4000, 9000, 12000, 20000])
+def test_fit_size_lands_just_under_the_target(max_bytes):
+    n_bytes = len(pack_tensors(fit_small(max_bytes)))
+    assert 0.98 * max_bytes <= n_bytes <= max_bytes
+
+
+def test_fit_size_says_when_nothing_fits():
+    assert fit_small(4) is None
+
+
+def test_controller_moves_toward_the_target_within_bounds():
+    controller = RateController(target_bits=1000.0)
+    for _ in range(1000):
+        controller.update(5000.0)
+    assert controller.mu == 4.0
+    for _ in range(2000):
+        controller.update(10.0)
+    assert controller.mu == 0.02
