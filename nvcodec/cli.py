@@ -117,7 +117,8 @@ def failure(error: BaseException) -> tuple[int, str]:
             "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
         )
     if isinstance(error, OSError):
-        return ResourceError.exit_code, f"{error.filename or 'output'}: {error.strerror or text}"
+        name = error.filename or "standard output"
+        return ResourceError.exit_code, f"{name} cannot be used: {error.strerror or text}"
     return 1, f"unexpected {type(error).__name__}: {text}; -v shows where"
 
 
@@ -144,7 +145,8 @@ class Command(click.Command):
             code, message = failure(error)
             if nobody_reads(error):
                 # Python flushes standard output once more at exit, and would complain there.
-                sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+                with suppress(OSError, ValueError), open(os.devnull, "wb") as null:
+                    os.dup2(null.fileno(), sys.stdout.fileno())
             else:
                 self._report(ctx, error, code, message)
             ctx.exit(code)

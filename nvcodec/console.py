@@ -267,7 +267,9 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
     for number, segment in enumerate(v["segments"]):
         _show_segment(console, number, segment)
-    parts = Table("bytes of the file", "", "", box=None, padding=(0, 2), title_justify="left")
+    parts = Table(
+        "bytes of the file", "", "", box=None, padding=(0, 2), pad_edge=False, title_justify="left"
+    )
     parts.columns[1].justify = parts.columns[2].justify = "right"
     for name, n_bytes in v["parts"].items():
         share = f"{100 * n_bytes / v['bytes']:.1f} %"
@@ -286,7 +288,7 @@ def _show_segment(console: Console, number: int, segment: dict[str, Any]) -> Non
         f"{_config(segment)}"
     )
     names = ("tensor", "shape", "parameters", "bits/weight", "bytes", "zeros")
-    table = Table(box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
     for name in names:
         table.add_column(name, justify="left" if name == "tensor" else "right", no_wrap=True)
     for row in segment["tensors"]:

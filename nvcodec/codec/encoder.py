@@ -20,7 +20,7 @@ from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeade
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key, save_checkpoint
 from nvcodec.codec.decoder import VideoFile
-from nvcodec.codec.device import bf16_pays, pick_device
+from nvcodec.codec.device import bf16_pays, flushed_denormals, pick_device
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan, smallest_bytes
 from nvcodec.codec.quality import encode_to_psnr
@@ -198,7 +198,8 @@ class EncodeWork:
         best = math.inf
         for _ in range(_TRIAL_STEPS):
             started = time.perf_counter()
-            fit.advance()
+            with flushed_denormals():
+                fit.advance()
             best = min(best, time.perf_counter() - started)
         return best
 
@@ -208,7 +209,8 @@ class EncodeWork:
         step_s: float | None = None
         while not fit.done:
             started = time.perf_counter()
-            fit.advance()
+            with flushed_denormals():
+                fit.advance()
             now = time.perf_counter()
             step_s = now - started if step_s is None else 0.95 * step_s + 0.05 * (now - started)
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:

@@ -78,9 +78,7 @@ class Fit:
         self.noise = torch.Generator(device=self.device).manual_seed(settings.seed + 1)
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
-        self.analysis: nn.Module | None = model.analysis()
-        if self.analysis is not None:
-            self.analysis = place(self.analysis, self.device)
+        self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None
         self.rate = RateController(target_bits=settings.target_bits)
         self.masks: dict[str, Tensor] = {}
@@ -176,16 +174,17 @@ class Fit:
                 drawn = functional_call(self.model, values, (index, latents))
         loss, mse = distortion(self.settings.loss, drawn.float(), target)
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
-        self.psnr_db = psnr_db if self.psnr_db is None else _blend(self.psnr_db, psnr_db, 0.02)
+        mean_db = psnr_db if self.psnr_db is None else self.psnr_db
+        self.psnr_db = _blend(mean_db, psnr_db, 0.02)
         if bits is not None:
             loss = loss + self.rate.mu / self.rate.target_bits * bits
             self._control_rate(float(bits.detach()))
         return loss
 
     def _control_rate(self, n_bits: float) -> None:
-        """Take in the estimated bits of this step and adapt mu; now and then weigh the real file."""
+        """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
         assert self.quantizer is not None
-        self.bits = n_bits if self.bits is None else _blend(self.bits, n_bits, 0.1)
+        self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
         if self.step % _OVERHEAD_STEPS == 0:
             # What the file weighs beyond the estimate: side information and headers, less what
             # better tables save.
@@ -228,10 +227,7 @@ class Fit:
             self.analysis = None
         if self.settings.prune > 0:
             self.masks = prune_masks(self.model, self.settings.prune)
-        s = self.settings
-        self.quantizer = Quantizer(
-            tensor_specs(self.model), weight_bits=s.weight_bits, embed_bits=s.embed_bits
-        ).to(self.device)
+        self.quantizer = self._new_quantizer()
         self.quantizer.initialize(self.parameters())
         kept = {p: state for o in self.optimizers for p, state in o.state.items()}
         self.optimizers = self._make_optimizers()
@@ -253,9 +249,10 @@ class Fit:
                 f"training diverged {self.n_rollbacks} times; use a lower --lr or another --seed"
             )
         step, position, elapsed_s = self.step, self.position, self.elapsed_s
+        n_rollbacks, lr_factor = self.n_rollbacks, self.lr_factor
         self.load_state_tensors(self._good)
         self.step, self.position, self.elapsed_s = step, position, elapsed_s
-        self.lr_factor *= 0.5
+        self.n_rollbacks, self.lr_factor = n_rollbacks, 0.5 * lr_factor
         self.psnr_db = None
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -295,17 +292,13 @@ class Fit:
 
         self.model.load_state_dict(part("model."))
         self.masks = {k: v.to(self.device) for k, v in part("mask.").items()}
-        quantizer = part("quantizer.")
-        if quantizer and self.quantizer is None:
-            s = self.settings
-            self.analysis = None
-            self.quantizer = Quantizer(
-                tensor_specs(self.model), weight_bits=s.weight_bits, embed_bits=s.embed_bits
-            ).to(self.device)
+        quantizer, analysis = part("quantizer."), part("analysis.")
+        self.quantizer = self._new_quantizer() if quantizer else None
         if self.quantizer is not None:
             self.quantizer.load_state_dict(quantizer)
+        self.analysis = self._new_analysis() if analysis else None
         if self.analysis is not None:
-            self.analysis.load_state_dict(part("analysis."))
+            self.analysis.load_state_dict(analysis)
         self.optimizers = self._make_optimizers()
         for i, optimizer in enumerate(self.optimizers):
             slots: dict[int, dict[str, Tensor]] = {}
@@ -322,6 +315,17 @@ class Fit:
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
         self.rate.mu, self.rate.overhead_bits = numbers[5:7]
         self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[7:9])
+
+    def _new_analysis(self) -> nn.Module | None:
+        analysis = self.model.analysis()
+        return None if analysis is None else place(analysis, self.device)
+
+    def _new_quantizer(self) -> Quantizer:
+        s = self.settings
+        quantizer = Quantizer(
+            tensor_specs(self.model), weight_bits=s.weight_bits, embed_bits=s.embed_bits
+        )
+        return quantizer.to(self.device)
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         trained = nn.ModuleDict({"model": self.model})

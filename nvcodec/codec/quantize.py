@@ -23,7 +23,6 @@ MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
 _MIN_SCALE = 0.05
 _LOG2E = 1 / math.log(2.0)
-_GOLDEN = 0.618033988749895
 
 
 def tensor_specs(model: VideoModel) -> list[TensorSpec]:
@@ -147,16 +146,10 @@ class Quantizer(nn.Module):
         exceeds 1/2 + deadzone: what costs least to draw nearer to zero goes first, as in RDOQ.
         """
         tensors = []
-        first_row = 0
         for name, i in self.order.items():
             spec = self.specs[name]
             log2_step = self.log_step[i].double().cpu().numpy() * _LOG2E
-            if octaves:
-                # Rows round to the coded eighths of an octave at different scales, so that the
-                # size of the file moves smoothly with the scale.
-                rows = first_row + np.arange(spec.n_rows)
-                log2_step = log2_step + octaves + ((rows * _GOLDEN) % 1 - 0.5) / 8
-            steps = step_index(np.exp2(log2_step))
+            steps = step_index(np.exp2(log2_step + octaves))
             shape = [1] * len(spec.shape)
             if spec.row_axis is not None:
                 shape[spec.row_axis] = -1
@@ -164,7 +157,6 @@ class Quantizer(nn.Module):
             magnitude = np.ceil(np.abs(exact) - 0.5 - deadzone).clip(0, self.cap[name])
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))
-            first_row += spec.n_rows
         return tensors
 
 

@@ -230,7 +230,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block; shape is kept."""
-        y = self.project(F.gelu(self.expand(self.norm(self.depthwise(x)))))
+        y: Tensor = self.project(F.gelu(self.expand(self.norm(self.depthwise(x)))))
         return x + self.scale * y
 
 
