@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -10,33 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from nvcodec import __version__, fields, storage
-from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
-from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
-from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key, save_checkpoint
-from nvcodec.codec.decoder import VideoFile
-from nvcodec.codec.device import bf16_pays, flushed_denormals, pick_device
+from nvcodec import storage
+from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key
+from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
-from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan, smallest_bytes
+from nvcodec.codec.plan import EncodeOptions, Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.quantize import Quantizer
-from nvcodec.codec.rate import fit_size
-from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
-from nvcodec.events import Listener, Log, Progress, ignore
-from nvcodec.metrics import QualityMeter
-from nvcodec.models import ARCHITECTURES
-from nvcodec.video.frames import VideoInfo
-from nvcodec.video.reader import open_video
+from nvcodec.codec.work import EncodeWork, read_source
+from nvcodec.errors import UsageError
+from nvcodec.events import Listener, Log, ignore
 
-CHECKPOINT_INTERVAL_S = 60.0
-_PROGRESS_INTERVAL_S = 0.2
-_TRIAL_STEPS = 4
-_EMPTY_FILE_BYTES = 140
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
 
@@ -59,212 +43,6 @@ class EncodeResult:
     decode_fps: float
     """Frames per second of network and conversion during the proof."""
     device: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A video in memory."""
-
-    info: VideoInfo
-    frames: NDArray[np.uint8]
-    """(N, H, W, 3) RGB."""
-    sha256: str
-
-    @property
-    def n_pixels(self) -> int:
-        """Pixels of all frames."""
-        n_frames, height, width, _ = self.frames.shape
-        return int(n_frames * height * width)
-
-
-def read_source(
-    path: str | Path, *, start: int, count: int | None, listener: Listener = ignore
-) -> Source:
-    """Decode a video into memory; raise InputError or ResourceError."""
-    frames: list[NDArray[np.uint8]] = []
-    digest = hashlib.sha256()
-    with open_video(path, start=start, count=count) as reader:
-        try:
-            for frame in reader:
-                frames.append(frame)
-                digest.update(frame.tobytes())
-                listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
-            video = np.stack(frames)
-        except MemoryError as error:
-            raise ResourceError(
-                f"{path} does not fit into memory; encode a part with --start and --frames"
-            ) from error
-        for warning in reader.warnings:
-            listener(Log(level="warning", message=warning))
-        return Source(reader.info, video, digest.hexdigest())
-
-
-def make_file(plan: Plan, info: VideoInfo, tensors: list[QTensor], metadata: bytes) -> bytes:
-    """Return the bytes of a whole file with one segment."""
-    color = info.color
-    header = StreamHeader(
-        width=plan.width,
-        height=plan.height,
-        n_frames=plan.n_frames,
-        rate_num=info.frame_rate.numerator,
-        rate_den=info.frame_rate.denominator,
-        matrix=color.matrix,
-        primaries=color.primaries,
-        transfer=color.transfer,
-        full_range=int(color.full_range),
-        siting=color.siting + 1,
-        color_specified=int(color.specified),
-        chroma=info.chroma,
-        bit_depth=info.bit_depth,
-        n_segments=1,
-    )
-    tensors = [canonical(q) for q in tensors]
-    segment = SegmentHeader(
-        first_frame=0,
-        n_frames=plan.n_frames,
-        arch_id=ARCHITECTURES[plan.arch][0],
-        tensors_sha256=tensors_sha256(tensors),
-    )
-    config = fields.pack(plan.config)
-    return pack_stream(Stream(header, (Segment(segment, config, pack_tensors(tensors)),), metadata))
-
-
-class EncodeWork:
-    """The state shared by the stages of one encode."""
-
-    def __init__(
-        self,
-        source: Source,
-        options: EncodeOptions,
-        *,
-        device: torch.device,
-        metadata: bool,
-        listener: Listener,
-        stop: Callable[[], bool],
-    ) -> None:
-        self.source = source
-        self.options = options
-        self.device = device
-        self.listener = listener
-        self.stop = stop
-        text = f"nvcodec {__version__} {options.arch} {options.preset}"
-        self.metadata = text.encode() if metadata else b""
-        self.bf16 = bf16_pays(device)
-        video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
-        self.frames = video.to(device)
-
-    def plan(self, target: Target | None = None) -> Plan:
-        """Plan for the user's target, or for another one."""
-        n_frames, height, width, _ = self.source.frames.shape
-        options = self.options if target is None else replace(self.options, target=target)
-        return make_plan(
-            options,
-            n_frames=n_frames,
-            height=height,
-            width=width,
-            frame_rate=self.source.info.frame_rate,
-            overhead_bytes=self.overhead_bytes(),
-            bf16=self.bf16,
-        )
-
-    def overhead_bytes(self) -> int:
-        """Return about what a file without tensors weighs: signature, chunks, headers, config."""
-        return _EMPTY_FILE_BYTES + len(self.metadata)
-
-    def smallest_bytes(self) -> int:
-        """Return about the fewest bytes that a file of this architecture can have."""
-        n_frames, height, width, _ = self.source.frames.shape
-        options = self.options
-        return smallest_bytes(
-            options.arch, n_frames, height, width, self.overhead_bytes(), **options.model
-        )
-
-    def file(self, plan: Plan, tensors: list[QTensor]) -> bytes:
-        """Return the file that holds these tensors."""
-        return make_file(plan, self.source.info, tensors, self.metadata)
-
-    def make_fit(self, plan: Plan) -> Fit:
-        """Return a new run from the plan's seed."""
-
-        def measure_bits(quantizer: Quantizer, parameters: dict[str, Tensor]) -> float:
-            return 8.0 * len(self.file(plan, quantizer.quantize(parameters)))
-
-        torch.manual_seed(plan.fit.seed)
-        return Fit(plan.model(), self.frames, plan.fit, measure_bits)
-
-    def seconds_per_step(self, plan: Plan) -> float:
-        """Measure a few training steps of a throw-away network."""
-        fit = self.make_fit(replace(plan, fit=replace(plan.fit, max_time_s=None)))
-        best = math.inf
-        for _ in range(_TRIAL_STEPS):
-            started = time.perf_counter()
-            with flushed_denormals():
-                fit.advance()
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, object]) -> None:
-        """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
-        saved_s = shown_s = time.perf_counter()
-        step_s: float | None = None
-        while not fit.done:
-            started = time.perf_counter()
-            with flushed_denormals():
-                fit.advance()
-            now = time.perf_counter()
-            step_s = now - started if step_s is None else 0.95 * step_s + 0.05 * (now - started)
-            if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
-                save_checkpoint(checkpoint, fit, key)
-                saved_s = now
-            if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
-                self._show(fit, step_s)
-                shown_s = now
-            if not fit.done and self.stop():
-                if checkpoint is None:
-                    raise Interrupted(f"stopped at step {fit.step}; nothing was kept")
-                save_checkpoint(checkpoint, fit, key)
-                raise Interrupted(f"stopped at step {fit.step}; the state is in {checkpoint}")
-
-    def _show(self, fit: Fit, step_s: float) -> None:
-        bits = None if fit.bits is None else fit.bits + fit.rate.overhead_bits
-        left = fit.steps_left()
-        self.listener(
-            Progress(
-                stage=fit.stage,
-                done=fit.step,
-                total=fit.step + left,
-                per_s=1 / step_s,
-                eta_s=left * step_s,
-                psnr_db=fit.psnr_db,
-                bpp=None if bits is None else bits / self.source.n_pixels,
-            )
-        )
-
-    def finish(self, plan: Plan, fit: Fit) -> bytes:
-        """Return the bytes of the trained network at the target size."""
-        quantizer, parameters = fit.quantizer, fit.parameters()
-        assert quantizer is not None
-        tensors = fit_size(
-            lambda octaves, deadzone: quantizer.quantize(parameters, octaves, deadzone),
-            lambda tensors: len(self.file(plan, tensors)),
-            plan.max_bytes,
-        )
-        if tensors is None:
-            raise ResourceError(
-                f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
-            )
-        return self.file(plan, tensors)
-
-    def prove(self, data: bytes, *, with_ms_ssim: bool = True) -> tuple[QualityMeter, float]:
-        """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        meter = QualityMeter(with_ms_ssim=with_ms_ssim)
-        with VideoFile(data, device=self.device.type) as video:
-            for i, frame in enumerate(video):
-                meter.add(frame, self.source.frames[i])
-                self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))
-            if len(meter.psnr_per_frame_db) != len(self.source.frames):
-                raise VerificationError("the file decodes to another number of frames")
-            return meter, len(video) / max(video.network_s, 1e-9)
 
 
 def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class FitSettings:
     optimizer: str = "muon"
     lr_matrix: float = 1e-2
     lr: float = 1e-2
+    analysis_share: float = 0.1
+    """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
     """Share of the schedule without quantisation."""
     hard_share: float = 0.2
@@ -113,6 +115,8 @@ class Fit:
     def advance(self) -> None:
         """Make one training step, and change phase where the schedule says so."""
         started = time.perf_counter()
+        if self.analysis is not None and self.position >= self.settings.analysis_share:
+            self._free_latents()
         if self.quantizer is None and self.position >= self.settings.float_share:
             self._start_rate_phase()
         if self.step % _SNAPSHOT_STEPS == 0:
@@ -177,7 +181,7 @@ class Fit:
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
         if bits is not None:
-            loss = loss + self.rate.mu / self.rate.target_bits * bits
+            loss = loss + self.rate.pressure / self.rate.target_bits * bits
             self._control_rate(float(bits.detach()))
         return loss
 
@@ -216,29 +220,35 @@ class Fit:
         return values, latents, bits
 
     @torch.no_grad()
+    def _free_latents(self) -> None:
+        """Turn what the encoder makes of every frame into parameters and drop the encoder."""
+        assert self.analysis is not None
+        (name,) = self.model.latent_names
+        stored = self.model.get_parameter(name)
+        for first in range(0, len(self.frames), 4):
+            batch = self.frames[first : first + 4].float().div_(255)
+            stored[first : first + 4] = self.analysis(batch)
+        self.analysis = None
+        self._renew_optimizers()
+
+    @torch.no_grad()
     def _start_rate_phase(self) -> None:
-        """Freeze the encoder's latents into parameters, prune, and give every row a step."""
-        if self.analysis is not None:
-            (name,) = self.model.latent_names
-            stored = self.model.get_parameter(name)
-            for first in range(0, len(self.frames), 4):
-                batch = self.frames[first : first + 4].float().div_(255)
-                stored[first : first + 4] = self.analysis(batch)
-            self.analysis = None
+        """Prune, and give every row a step and a scale."""
         if self.settings.prune > 0:
             self.masks = prune_masks(self.model, self.settings.prune)
         self.quantizer = self._new_quantizer()
         self.quantizer.initialize(self.parameters())
+        self._renew_optimizers()
+
+    def _renew_optimizers(self) -> None:
+        """Make optimisers for what is trained now, keeping the state of what was trained before."""
         kept = {p: state for o in self.optimizers for p, state in o.state.items()}
         self.optimizers = self._make_optimizers()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for p in group["params"]:
-                    if p in kept and not any(p is latent for latent in self._latents()):
+                    if p in kept:
                         optimizer.state[p] = kept[p]
-
-    def _latents(self) -> list[nn.Parameter]:
-        return [self.model.get_parameter(name) for name in self.model.latent_names]
 
     def _roll_back(self) -> None:
         """Return to the last good state with half the learning rate; give up after a few times."""
@@ -276,6 +286,7 @@ class Fit:
             self.lr_factor,
             self.n_rollbacks,
             self.rate.mu,
+            self.rate.pressure,
             self.rate.overhead_bits,
             math.nan if self.psnr_db is None else self.psnr_db,
             math.nan if self.bits is None else self.bits,
@@ -313,8 +324,8 @@ class Fit:
         numbers = state["numbers"].tolist()
         self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
-        self.rate.mu, self.rate.overhead_bits = numbers[5:7]
-        self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[7:9])
+        self.rate.mu, self.rate.pressure, self.rate.overhead_bits = numbers[5:8]
+        self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[8:10])
 
     def _new_analysis(self) -> nn.Module | None:
         analysis = self.model.analysis()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.plan import Plan, Target
+from nvcodec.codec.work import EncodeWork
 from nvcodec.errors import ResourceError
 from nvcodec.events import Log
-
-if TYPE_CHECKING:
-    from nvcodec.codec.encoder import EncodeWork
 
 _DB_PER_OCTAVE = 2.2
 """Gain of PSNR for twice the bits, measured on this codec around 0.05 bpp; only a first guess."""

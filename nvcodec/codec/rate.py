@@ -23,11 +23,17 @@ class RateController:
     overhead_bits: float = 0.0
     """Bits of the real file beyond the estimate: headers, steps, scales."""
 
+    pressure: float = 0.5
+    """mu as the loss uses it: with a share that answers the present error at once."""
+
     def update(self, bits: float) -> None:
         """Move mu by at most 3 % after a step that was estimated at `bits`."""
         error = math.log((bits + self.overhead_bits) / self.target_bits)
-        self.mu *= math.exp(0.03 * max(-1.0, min(1.0, 12 * error)))
+        self.mu *= math.exp(0.03 * max(-1.0, min(1.0, 8 * error)))
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
+        # Rounding itself adds 2 to 3 % when it starts, and the falling learning rate leaves
+        # little time to work that off by the slow term alone.
+        self.pressure = self.mu * math.exp(max(-0.5, min(0.5, 10 * error)))
 
 
 MAX_DEADZONE = 0.25
