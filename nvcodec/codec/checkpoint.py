@@ -6,10 +6,12 @@ import json
 import struct
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from nvcodec import storage
 from nvcodec.codec.fit import Fit
@@ -24,36 +26,48 @@ def checkpoint_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.resume")
 
 
-def plan_key(plan: Plan, frames_sha256: str) -> dict[str, object]:
+def plan_key(plan: Plan, frames_sha256: str) -> dict[str, Any]:
     """Return all that must be equal for a run to be continued; plain JSON values."""
-    key: dict[str, object] = json.loads(json.dumps(asdict(plan)))
+    key: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     return key | {"frames_sha256": frames_sha256, "n_threads": torch.get_num_threads()}
 
 
-def save_checkpoint(path: Path, fit: Fit, key: dict[str, object]) -> None:
+def save_checkpoint(path: Path, fit: Fit, key: dict[str, Any]) -> None:
     """Write the state of `fit` so that a crash leaves the old or the new checkpoint."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in fit.state_tensors().items()}
     storage.write_atomic(path, save(tensors, metadata={_KEY: json.dumps(key)}))
 
 
-def load_checkpoint(path: Path, fit: Fit, key: dict[str, object]) -> None:
-    """Continue `fit` from a checkpoint; raise UsageError when it belongs to another run."""
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the key and the state of a checkpoint; raise UsageError when there is no sound one."""
     try:
         with open(path, "rb") as file:
             (n_bytes,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(n_bytes, 1 << 24)))
-        saved = json.loads(header["__metadata__"][_KEY])
-        tensors = load_file(path, device=str(fit.device))
+        key: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
+        return key, load_file(path)
     except FileNotFoundError as error:
         raise UsageError(f"there is nothing to resume: {path} does not exist") from error
     except (OSError, ValueError, KeyError, TypeError, struct.error, SafetensorError) as error:
         raise UsageError(f"checkpoint {path} is damaged; delete it and start again") from error
-    different = sorted(name for name in key if saved.get(name) != key[name])
+
+
+def check_key(path: Path, saved: dict[str, Any], key: dict[str, Any]) -> None:
+    """Raise UsageError, naming what differs, when a checkpoint belongs to another run."""
+    different = [f"{name} ({was} there, {now} here)" for name, was, now in _differences(saved, key)]
     if different:
         raise UsageError(
-            f"checkpoint {path} was made with another {' and another '.join(different)}; "
+            f"checkpoint {path} was made with another {', '.join(different)}; "
             "repeat the options of the first run, or start again without --resume"
         )
-    # Generator states live on the CPU whatever the device.
-    state = {k: v.cpu() if k.startswith("random.") else v for k, v in tensors.items()}
-    fit.load_state_tensors(state)
+
+
+def _differences(saved: dict[str, Any], key: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for name, now in key.items():
+        was = saved.get(name)
+        if isinstance(now, dict) and isinstance(was, dict):
+            found += _differences(was, now)
+        elif was != now:
+            found.append((name, was, now))
+    return found

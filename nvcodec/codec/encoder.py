@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nvcodec import storage
-from nvcodec.codec.checkpoint import checkpoint_path, load_checkpoint, plan_key
+from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.plan import EncodeOptions, Plan
@@ -166,7 +166,17 @@ def _encode_to_size(
     work: EncodeWork, checkpoint: Path | None, resume: bool, began: float
 ) -> tuple[Plan, Fit, bytes]:
     plan = work.plan()
+    saved, state = None, None
+    if resume:
+        if checkpoint is None:
+            raise UsageError("--resume needs an output file")
+        saved, state = read_checkpoint(checkpoint)
+        # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
+        bf16 = bool(saved.get("fit", {}).get("bf16"))
+        plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
     key = plan_key(plan, work.source.sha256)
+    if checkpoint is not None and saved is not None:
+        check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:
         # The proof draws every frame once, which costs about a third of a training step of each.
         proof_s = work.seconds_per_step(plan) * plan.n_frames / plan.fit.batch / 2
@@ -174,10 +184,8 @@ def _encode_to_size(
         limit = replace(plan.fit, max_time_s=max(0.1, _FINISH_RESERVE * left_s))
         plan = replace(plan, fit=limit)
     fit = work.make_fit(plan)
-    if resume:
-        if checkpoint is None:
-            raise UsageError("--resume needs an output file")
-        load_checkpoint(checkpoint, fit, key)
+    if state is not None:
+        fit.load_state_tensors(state)
         work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
     work.run(fit, checkpoint, key)
     return plan, fit, work.finish(plan, fit)

@@ -88,7 +88,7 @@ class Fit:
         self.lr_factor = 1.0
         self.step = 0
         self.position = 0.0
-        self.elapsed_s = 0.0
+        self.elapsed_s = self.step_s = 0.0
         self.order = torch.empty(0, dtype=torch.int64)
         self.psnr_db: float | None = None
         self.bits: float | None = None
@@ -122,7 +122,8 @@ class Fit:
         if self.step % _SNAPSHOT_STEPS == 0:
             self._good = {k: v.clone() for k, v in self.state_tensors().items()}
         index = self._next_batch()
-        factor = self.lr_factor * min(1.0, (self.step + 1) / _WARMUP_STEPS)
+        warmup = min(_WARMUP_STEPS, max(1, self.settings.n_steps // 10))
+        factor = self.lr_factor * min(1.0, (self.step + 1) / warmup)
         factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.position))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -141,12 +142,13 @@ class Fit:
         """Advance the schedule by one step, or by what the time limit asks for."""
         self.step += 1
         self.elapsed_s += step_s
+        self.step_s = _blend(self.step_s or step_s, step_s, 0.1)
         s = self.settings
         if s.max_time_s is None:
             self.position = self.step / s.n_steps
         elif self.step >= _TIMING_STEPS:
             left_s = s.max_time_s - self.elapsed_s
-            n_left = max(1.0, left_s / (self.elapsed_s / self.step))
+            n_left = max(1.0, left_s / self.step_s)
             self.position = min(1.0, self.position + (1 - self.position) / n_left)
 
     def steps_left(self) -> int:
@@ -154,8 +156,7 @@ class Fit:
         s = self.settings
         if s.max_time_s is None:
             return s.n_steps - self.step
-        per_step_s = self.elapsed_s / max(1, self.step)
-        return max(0, math.ceil((s.max_time_s - self.elapsed_s) / max(per_step_s, 1e-6)))
+        return max(0, math.ceil((s.max_time_s - self.elapsed_s) / max(self.step_s, 1e-6)))
 
     def _next_batch(self) -> Tensor:
         """Return the next frames, drawn without replacement; the last of a pass may be fewer."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -169,31 +170,34 @@ class EncodeWork:
         return Fit(plan.model(), self.frames, plan.fit, measure_bits)
 
     def seconds_per_step(self, plan: Plan) -> float:
-        """Measure a few training steps of a throw-away network."""
-        fit = self.make_fit(replace(plan, fit=replace(plan.fit, max_time_s=None)))
-        best = math.inf
-        for _ in range(_TRIAL_STEPS):
-            started = time.perf_counter()
-            with flushed_denormals():
-                fit.advance()
-            best = min(best, time.perf_counter() - started)
-        return best
+        """Measure a few training steps of throw-away networks in the first and the last phase."""
+        settings = replace(plan.fit, max_time_s=None)
+        last = replace(settings, analysis_share=0.0, float_share=0.0)
+        best = []
+        for phase in (settings, last):
+            fit = self.make_fit(replace(plan, fit=phase))
+            seconds = math.inf
+            for _ in range(_TRIAL_STEPS):
+                started = time.perf_counter()
+                with flushed_denormals():
+                    fit.advance()
+                seconds = min(seconds, time.perf_counter() - started)
+            best.append(seconds)
+        share = settings.analysis_share
+        return share * best[0] + (1 - share) * best[1]
 
-    def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, object]) -> None:
+    def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, Any]) -> None:
         """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
         saved_s = shown_s = time.perf_counter()
-        step_s: float | None = None
         while not fit.done:
-            started = time.perf_counter()
             with flushed_denormals():
                 fit.advance()
             now = time.perf_counter()
-            step_s = now - started if step_s is None else 0.95 * step_s + 0.05 * (now - started)
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
                 save_checkpoint(checkpoint, fit, key)
                 saved_s = now
             if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
-                self._show(fit, step_s)
+                self._show(fit)
                 shown_s = now
             if not fit.done and self.stop():
                 if checkpoint is None:
@@ -201,7 +205,7 @@ class EncodeWork:
                 save_checkpoint(checkpoint, fit, key)
                 raise Interrupted(f"stopped at step {fit.step}; the state is in {checkpoint}")
 
-    def _show(self, fit: Fit, step_s: float) -> None:
+    def _show(self, fit: Fit) -> None:
         bits = None if fit.bits is None else fit.bits + fit.rate.overhead_bits
         left = fit.steps_left()
         self.listener(
@@ -209,8 +213,8 @@ class EncodeWork:
                 stage=fit.stage,
                 done=fit.step,
                 total=fit.step + left,
-                per_s=1 / step_s,
-                eta_s=left * step_s,
+                per_s=1 / fit.step_s,
+                eta_s=left * fit.step_s,
                 psnr_db=fit.psnr_db,
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
