@@ -7,10 +7,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import machine
-import numpy as np
 import torch
 
 from nvcodec.codec.plan import EncodeOptions, Target, make_plan
@@ -24,8 +24,6 @@ BPP = (0.01, 0.03, 0.06)
 
 def make_random_file(path: Path, bpp: float) -> int:
     """Write a file of the size that a real encode would have; decoding cost is the same."""
-    from fractions import Fraction
-
     info = VideoInfo(
         width=WIDTH, height=HEIGHT, frame_rate=Fraction(25), bit_depth=8, chroma=420,
         color=resolve_tags(height=HEIGHT, chroma=420), codec="none", n_bytes=None,
@@ -57,19 +55,20 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-            figures = json.loads(out.stdout.splitlines()[-1])
+            lines = [json.loads(line) for line in out.stdout.splitlines()]
+            (figures,) = (line for line in lines if line["type"] == "result")
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
             points.append(
                 {
                     "bpp": bpp,
                     "n_params": n_params,
                     "n_bytes": coded.stat().st_size,
-                    "decode": {k: v for k, v in figures.items() if k != "type"},
+                    "decode_fps": round(figures["decode_fps"], 2),
+                    "end_to_end_fps": round(figures["end_to_end_fps"], 2),
                     "peak_mib_so_far": round(peak, 1),
                 }
             )
     machine.save("decode_720p", {"frames": N_FRAMES, "size": [WIDTH, HEIGHT], "points": points})
-    assert np.isfinite(points[-1]["peak_mib_so_far"])
 
 
 if __name__ == "__main__":

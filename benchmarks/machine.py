@@ -27,12 +27,17 @@ def cpu_name() -> str:
     return platform.processor()
 
 
+def short(argument: str) -> str:
+    """Return the name of a file without the folder that it lies in here."""
+    return Path(argument).name if Path(argument).exists() else argument
+
+
 def describe() -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", sys.argv[0], *map(short, sys.argv[1:])]),
         "nvcodec": nvcodec.__version__,
         "commit": commit,
         "cpu": cpu_name(),

@@ -13,8 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,8 @@ import click
 
 from nvcodec import __version__
 from nvcodec.bitstream.container import VERSION_MAJOR
-from nvcodec.errors import Interrupted, NvcodecError, ResourceError, UsageError
+from nvcodec.ending import failure, handle, nobody_reads, stop_requests
+from nvcodec.errors import Interrupted, UsageError
 from nvcodec.events import Event, Log, Progress, Result
 
 if TYPE_CHECKING:
@@ -73,60 +73,6 @@ def factors(
     if re.fullmatch(r"\d{1,3}(,\d{1,3})*", value) is None:
         raise click.BadParameter(f"{value!r} is not a list of factors such as 5,4,2,2")
     return tuple(int(part) for part in value.split(","))
-
-
-@contextmanager
-def handle(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
-    """Let `handler` take these signals for a while."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C or SIGTERM came; the second one aborts at once."""
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        # Not print(): the signal may have come in the middle of one.
-        with suppress(OSError):
-            os.write(2, b"\nnvcodec: stopping after this step; once more aborts at once\n")
-
-    with handle(ask, signal.SIGINT, signal.SIGTERM):
-        yield lambda: asked
-
-
-def failure(error: BaseException) -> tuple[int, str]:
-    """Return the exit code and the sentence for whatever ended a command."""
-    if isinstance(error, NvcodecError):
-        return error.exit_code, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted.exit_code, "interrupted"
-    text = " ".join(str(error).split())
-    out_of_memory = re.search("out of memory|allocate memory|not enough memory", text)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
-        return ResourceError.exit_code, (
-            "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
-        )
-    if isinstance(error, OSError):
-        name = error.filename or "standard output"
-        return ResourceError.exit_code, f"{name} cannot be used: {error.strerror or text}"
-    return 1, f"unexpected {type(error).__name__}: {text}; -v shows where"
-
-
-def nobody_reads(error: BaseException | None) -> bool:
-    """Tell whether an error comes from a pipe whose reader is gone."""
-    while error is not None and not isinstance(error, BrokenPipeError):
-        error = error.__cause__
-    return error is not None
 
 
 class Command(click.Command):
@@ -227,6 +173,7 @@ _frames = click.option(
 )  # fmt: skip
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to.")
 @click.option("--lr", type=float, help="Learning rate.  [default: the optimizer's]")
+@click.option("--beta2", type=float, default=0.99, help="Adam's; the papers use 0.999.")
 @click.option("--weight-bits", type=int, default=16, help="Most bits of a weight.")
 @click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value.")
 @click.option("--prune", type=float, default=0.0, help="Share of the weights to remove.")
@@ -317,7 +264,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         psnr=given["psnr"],
     )
     names = ["arch", "preset", "seed", "passes", "batch", "loss", "optimizer", "lr"]
-    names += ["weight_bits", "embed_bits", "prune"]
+    names += ["beta2", "weight_bits", "embed_bits", "prune"]
     model = {name: given[name] for name in ("strides", "embed_dim") if given[name] is not None}
     return EncodeOptions(
         target=target, max_time_s=given["max_time"], model=model, **{n: given[n] for n in names}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvcodec.bitstream.tensors import dequantize, pack_tensors, step_size, unpack_tensors
-from nvcodec.codec.fit import prune_masks
+from nvcodec.codec.prune import prune_masks
 from nvcodec.codec.quantize import Quantizer, laplace_bits, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController, fit_size
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig

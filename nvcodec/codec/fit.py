@@ -19,6 +19,7 @@ from torch.func import functional_call
 from nvcodec.codec.device import place
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.optim import make_optimizers
+from nvcodec.codec.prune import prune_masks
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
 from nvcodec.errors import ResourceError
@@ -44,6 +45,7 @@ class FitSettings:
     optimizer: str = "muon"
     lr_matrix: float = 1e-2
     lr: float = 1e-2
+    beta2: float = 0.99
     analysis_share: float = 0.1
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
@@ -348,7 +350,7 @@ class Fit:
         latents = [f"model.{name}" for name in self.model.latent_names]
         s = self.settings
         optimizers = make_optimizers(
-            trained, latents, kind=s.optimizer, lr_matrix=s.lr_matrix, lr=s.lr
+            trained, latents, kind=s.optimizer, lr_matrix=s.lr_matrix, lr=s.lr, beta2=s.beta2
         )
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -358,21 +360,3 @@ class Fit:
 
 def _blend(mean: float, value: float, weight: float) -> float:
     return (1 - weight) * mean + weight * value
-
-
-def prune_masks(model: VideoModel, share: float) -> dict[str, Tensor]:
-    """Return 0/1 masks that remove the given share of all weights, smallest magnitudes first.
-
-    Global unstructured L1 pruning (NeRV); biases and latents are kept.
-    """
-    weights = {
-        name: p.detach()
-        for name, p in model.named_parameters()
-        if p.ndim > 1 and name not in model.latent_names
-    }
-    magnitudes = torch.cat([w.abs().flatten() for w in weights.values()])
-    n_removed = int(share * len(magnitudes))
-    if n_removed == 0:
-        return {}
-    threshold = magnitudes.kthvalue(n_removed).values
-    return {name: (w.abs() > threshold).to(w.dtype) for name, w in weights.items()}

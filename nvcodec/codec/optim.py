@@ -62,6 +62,7 @@ def make_optimizers(
     kind: str,
     lr_matrix: float,
     lr: float,
+    beta2: float,
 ) -> list[torch.optim.Optimizer]:
     """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all)."""
     latent_names = tuple(latent_names)
@@ -73,5 +74,5 @@ def make_optimizers(
     if matrices:
         optimizers.append(Muon(matrices, lr=lr_matrix))
     # Adam's usual beta2 of 0.999 never forgets the first gradients in a few thousand steps.
-    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=(0.9, 0.99), eps=1e-15))
+    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=(0.9, beta2), eps=1e-15))
     return optimizers

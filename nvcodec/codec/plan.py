@@ -76,6 +76,8 @@ class EncodeOptions:
     loss: str = "log-mse"
     optimizer: str = "muon"
     lr: float | None = None
+    beta2: float = 0.99
+    """Adam's second decay; the papers' 0.999 suits runs of tens of thousands of steps."""
     weight_bits: int = 16
     embed_bits: int = 16
     prune: float = 0.0
@@ -98,6 +100,7 @@ class EncodeOptions:
             ("passes", self.passes, 1, 10**6),
             ("batch", self.batch, 1, 1024),
             ("lr", self.lr, 1e-7, 1.0),
+            ("beta2", self.beta2, 0.5, 0.9999),
             ("seed", self.seed, 0, 2**63 - 2),
         ):
             if number is not None and not low <= number <= high:
@@ -186,6 +189,7 @@ def make_plan(
             batch=batch,
             loss=options.loss,
             optimizer=options.optimizer,
+            beta2=options.beta2,
             weight_bits=options.weight_bits,
             embed_bits=options.embed_bits,
             prune=options.prune,

@@ -167,7 +167,7 @@ def _fill_options(
     try:
         fields.check(probe)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error).replace("HNeRVConfig.", "option ")) from error
     if n_params is None:
         return filled
     if "embed_dim" not in options:

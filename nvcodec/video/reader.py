@@ -149,8 +149,8 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
         UsageError: start is negative or count is not positive.
         InputError: the source is missing, is not a video, or ends before `start`.
     """
-    if start < 0:
-        raise UsageError(f"start is {start}; allowed are 0 and more")
+    if not 0 <= start < 2**32:
+        raise UsageError(f"start is {start}; allowed are 0 to {2**32 - 1}")
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; allowed are 1 and more")
     opened = _open_source(source)

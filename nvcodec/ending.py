@@ -1,0 +1,66 @@
+"""How a command ends: signals, and the exit code and sentence for whatever went wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from nvcodec.errors import Interrupted, NvcodecError, ResourceError
+
+
+@contextmanager
+def handle(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
+    """Let `handler` take these signals for a while."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM came; the second one aborts at once."""
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        # Not print(): the signal may have come in the middle of one.
+        with suppress(OSError):
+            os.write(2, b"\nnvcodec: stopping after this step; once more aborts at once\n")
+
+    with handle(ask, signal.SIGINT, signal.SIGTERM):
+        yield lambda: asked
+
+
+def failure(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the sentence for whatever ended a command."""
+    if isinstance(error, NvcodecError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.exit_code, "interrupted"
+    text = " ".join(str(error).split())
+    out_of_memory = re.search("out of memory|allocate memory|not enough memory", text)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
+        return ResourceError.exit_code, (
+            "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
+        )
+    if isinstance(error, OSError):
+        name = error.filename or "standard output"
+        return ResourceError.exit_code, f"{name} cannot be used: {error.strerror or text}"
+    return 1, f"unexpected {type(error).__name__}: {text}; -v shows where"
+
+
+def nobody_reads(error: BaseException | None) -> bool:
+    """Tell whether an error comes from a pipe whose reader is gone."""
+    while error is not None and not isinstance(error, BrokenPipeError):
+        error = error.__cause__
+    return error is not None
