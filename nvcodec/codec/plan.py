@@ -13,7 +13,7 @@ from nvcodec.errors import UsageError
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
 
-PRESET_PASSES = {"fast": 40, "medium": 120, "slow": 400}
+PRESET_PASSES = {"fast": 30, "medium": 90, "slow": 300}
 """Passes over all frames; each preset costs about three times the one before."""
 MIN_STEPS = 600
 DEFAULT_BPP = 0.05
