@@ -121,15 +121,19 @@ def measure_ours() -> dict[str, float]:
     device = pick_device("cpu")
     frames = random_frames()
     seconds = {}
-    for name, float_share in (("float phase", 1.0), ("rate phase", 0.0)):
+    for name, share in (("with encoder", 1.0), ("with rate", 0.0)):
         settings = FitSettings(
-            n_steps=10**6, target_bits=4e6, bf16=bf16_pays(device), float_share=float_share
+            n_steps=10**6,
+            target_bits=4e6,
+            bf16=bf16_pays(device),
+            analysis_share=share,
+            float_share=share,
         )
         model = HNeRV(CONFIG, N_FRAMES, HEIGHT, WIDTH)
         fit = Fit(model, frames, settings, lambda quantizer, parameters: 4e6)
         seconds[name] = best_seconds(fit.advance) / settings.batch
-    share = FitSettings(n_steps=1, target_bits=1).float_share
-    seconds["train"] = share * seconds["float phase"] + (1 - share) * seconds["rate phase"]
+    share = FitSettings(n_steps=1, target_bits=1).analysis_share
+    seconds["train"] = share * seconds["with encoder"] + (1 - share) * seconds["with rate"]
     ours = place(HNeRV(CONFIG, N_FRAMES, HEIGHT, WIDTH), device).eval()
     index = torch.tensor([0])
     with torch.inference_mode():

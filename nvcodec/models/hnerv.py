@@ -88,7 +88,7 @@ class HNeRV(VideoModel):
         x = F.gelu(self.stem(embeddings.contiguous(memory_format=torch.channels_last)))
         for stage, stride in zip(self.stages, self.config.strides, strict=True):
             # GELU before the shuffle: the same values, without a second pass in another layout.
-            x = F.pixel_shuffle(F.gelu(stage(x)), stride)
+            x = F.pixel_shuffle(gelu(stage(x)), stride)
         x = self.head(x)[:, :, : self.height, : self.width]
         return torch.tanh(x) * 0.5 + 0.5
 
@@ -201,6 +201,14 @@ def solve_strides(height: int, width: int) -> tuple[int, ...]:
                 best = (score, strides)
     assert best is not None
     return best[1]
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Apply GELU, in place where no gradient needs x: feature maps are what decoding stores."""
+    if torch.is_grad_enabled():
+        return F.gelu(x)
+    result: Tensor = torch.ops.aten.gelu_(x)
+    return result
 
 
 class ChannelNorm(nn.Module):
