@@ -75,6 +75,34 @@ def test_frames_come_in_order_for_any_batch(clip, batch):
     assert np.abs(np.stack(decoded).astype(int) - alone).max() <= 1
 
 
+def test_frames_are_drawn_only_when_asked_for(clip):
+    data, _, _ = clip
+    drawn = []
+    with nvcodec.open(data, batch=3) as video:
+        hook = video.load(0).register_forward_hook(lambda _, index, out: drawn.append(len(out)))
+        stream = video.frames(range(10))
+        assert drawn == []
+        next(stream)
+        assert drawn == [3]
+        video[7]
+        assert drawn == [3, 1]
+        assert len(list(stream)) == 9
+        assert drawn == [3, 1, 3, 3, 1]
+        hook.remove()
+
+
+def test_rendering_conforms_to_float64(clip):
+    data, _, _ = clip
+    video = nvcodec.open(data)
+    exact = video.load(0).double()
+    index = torch.arange(10)
+    with torch.inference_mode():
+        reference = (exact(index).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+    difference = np.abs(nvcodec.open(data)[:] - reference)
+    assert difference.max() <= 1
+    assert (difference == 0).mean() >= 0.999
+
+
 def test_indexing_and_slicing(clip):
     data, _, _ = clip
     with nvcodec.open(data) as video:

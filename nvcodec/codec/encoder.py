@@ -125,6 +125,8 @@ def encode(
     """
     began = time.perf_counter()
     options = options or EncodeOptions()
+    if options.target.psnr is not None and (resume or options.max_time_s is not None):
+        raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
     path = None if output is None else Path(output)
     if path is not None:
         local = None if str(source) == "-" else Path(source)
@@ -136,8 +138,6 @@ def encode(
     )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
-        if resume or options.max_time_s is not None:
-            raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
     else:
         plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
