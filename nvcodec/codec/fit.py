@@ -192,12 +192,18 @@ class Fit:
         """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
         assert self.quantizer is not None
         self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
-        if self.step % _OVERHEAD_STEPS == 0:
-            # What the file weighs beyond the estimate: side information and headers, less what
-            # better tables save.
-            file_bits = self.measure_bits(self.quantizer, self.parameters())
-            self.rate.overhead_bits = file_bits - self.bits
-        if self.step % _CONTROL_STEPS == 0:
+        rounded = self.position >= 1 - self.settings.hard_share
+        if rounded and self.step % _CONTROL_STEPS == 0:
+            # What is rounded now is what the file would hold: no estimate is needed.
+            self.rate.overhead_bits = 0.0
+            self.rate.update(self.measure_bits(self.quantizer, self.parameters()))
+        elif self.step % _CONTROL_STEPS == 0:
+            if self.step % _OVERHEAD_STEPS == 0:
+                # Side information and headers, less what better tables save; the estimate swings
+                # with the frames of the batch, so one comparison says little.
+                file_bits = self.measure_bits(self.quantizer, self.parameters())
+                beyond = file_bits - self.bits
+                self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
             self.rate.update(self.bits)
 
     def _quantized(self, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
