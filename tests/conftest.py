@@ -81,3 +81,14 @@ def small_mkv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 x 48, 12 frames, lossless RGB."""
     path = tmp_path_factory.mktemp("videos") / "small.mkv"
     return make_video(path, codec="ffv1", pixel_format="bgr0")
+
+
+def make_audio(path: Path) -> Path:
+    """Write a tenth of a second of silence, without a video stream."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

@@ -8,11 +8,10 @@ import sys
 import zlib
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_video, moving_frames
+from conftest import make_audio, make_video, moving_frames
 
 import nvcodec
 from nvcodec import cli, fields, storage
@@ -301,16 +300,6 @@ def text_file(path: Path) -> Path:
     return path
 
 
-def audio_file(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 def truncated_mp4(path: Path) -> Path:
     make_video(path, frames=moving_frames(4))
     path.write_bytes(path.read_bytes()[:300])
@@ -323,7 +312,7 @@ BAD_VIDEOS = {
     "text": (text_file, ".mp4", "cannot be read as a video"),
     "text file": (text_file, ".txt", "is not a video"),
     "empty": (lambda path: path.touch() or path, ".mp4", "cannot be read as a video"),
-    "audio": (audio_file, ".wav", "has no video stream"),
+    "audio": (make_audio, ".wav", "has no video stream"),
     "truncated": (truncated_mp4, ".mp4", "cannot be"),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import RATE, make_video, moving_frames
+from conftest import RATE, make_audio, make_video, moving_frames
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.color import chroma_shape, yuv_to_rgb
@@ -361,13 +361,7 @@ def test_noise_is_not_a_video(tmp_path):
 
 
 def test_audio_only(tmp_path):
-    path = tmp_path / "x.wav"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = make_audio(tmp_path / "x.wav")
     with pytest.raises(InputError, match="no video stream"):
         open_video(path)
 

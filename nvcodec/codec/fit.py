@@ -107,7 +107,12 @@ class Fit:
         """Name of the current phase."""
         if self.quantizer is None:
             return "fit"
-        return "fit rate" if self.position < 1 - self.settings.hard_share else "fit rounded"
+        return "fit rounded" if self.mode == "hard" else "fit rate"
+
+    @property
+    def mode(self) -> Mode:
+        """How parameters are quantised at this position of the schedule."""
+        return "noise" if self.position < 1 - self.settings.hard_share else "hard"
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the model's parameters by name, pruned weights set to zero."""
@@ -192,24 +197,24 @@ class Fit:
         """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
         assert self.quantizer is not None
         self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
-        rounded = self.position >= 1 - self.settings.hard_share
-        if rounded and self.step % _CONTROL_STEPS == 0:
+        if self.step % _CONTROL_STEPS:
+            return
+        if self.mode == "hard":
             # What is rounded now is what the file would hold: no estimate is needed.
             self.rate.overhead_bits = 0.0
             self.rate.update(self.measure_bits(self.quantizer, self.parameters()))
-        elif self.step % _CONTROL_STEPS == 0:
-            if self.step % _OVERHEAD_STEPS == 0:
-                # Side information and headers, less what better tables save; the estimate swings
-                # with the frames of the batch, so one comparison says little.
-                file_bits = self.measure_bits(self.quantizer, self.parameters())
-                beyond = file_bits - self.bits
-                self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
-            self.rate.update(self.bits)
+            return
+        if self.step % _OVERHEAD_STEPS == 0:
+            # Side information and headers, less what better tables save; the estimate swings with
+            # the frames of the batch, so one comparison says little.
+            beyond = self.measure_bits(self.quantizer, self.parameters()) - self.bits
+            self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
+        self.rate.update(self.bits)
 
     def _quantized(self, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
         assert self.quantizer is not None
-        mode: Mode = "noise" if self.position < 1 - self.settings.hard_share else "hard"
+        mode = self.mode
         values: dict[str, Tensor] = {}
         latents: dict[str, Tensor] = {}
         bits = torch.zeros((), device=self.device)
