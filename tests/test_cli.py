@@ -17,6 +17,7 @@ import nvcodec
 from nvcodec import cli, fields, storage
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk
 from nvcodec.bitstream.header import StreamHeader, unpack_stream
+from nvcodec.cli import options, values
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.device import DEVICES
 from nvcodec.codec.losses import LOSSES
@@ -109,12 +110,12 @@ def test_help_is_light():
 
 
 def test_choices_and_defaults_are_those_of_the_codec():
-    assert tuple(ARCHITECTURES) == cli.ARCHITECTURES
-    assert tuple(PRESET_PASSES) == cli.PRESETS
-    assert LOSSES == cli.LOSSES
-    assert OPTIMIZERS == cli.OPTIMIZERS
-    assert DEVICES == cli.DEVICES
-    defaults = {option.name: option.default for option in cli.encode.params}
+    assert tuple(ARCHITECTURES) == options.ARCHITECTURES
+    assert tuple(PRESET_PASSES) == options.PRESETS
+    assert LOSSES == options.LOSSES
+    assert OPTIMIZERS == options.OPTIMIZERS
+    assert DEVICES == options.DEVICES
+    defaults = {option.name: option.default for option in cli.encode.encode.params}
     wanted = EncodeOptions()
     for field in dataclasses.fields(EncodeOptions):
         if isinstance(defaults.get(field.name), (int, float, str)):
@@ -128,14 +129,14 @@ def test_version_names_the_format():
 @pytest.mark.parametrize(
     ("parse", "text", "value"),
     [
-        (cli.amount, "200k", 200_000),
-        (cli.amount, "1.5M", 1_500_000),
-        (cli.amount, "800", 800),
-        (cli.seconds, "90", 90),
-        (cli.seconds, "90s", 90),
-        (cli.seconds, "10m", 600),
-        (cli.seconds, "1h30m", 5400),
-        (cli.factors, "5,4,2", (5, 4, 2)),
+        (values.amount, "200k", 200_000),
+        (values.amount, "1.5M", 1_500_000),
+        (values.amount, "800", 800),
+        (values.seconds, "90", 90),
+        (values.seconds, "90s", 90),
+        (values.seconds, "10m", 600),
+        (values.seconds, "1h30m", 5400),
+        (values.factors, "5,4,2", (5, 4, 2)),
     ],
 )
 def test_values_are_parsed(parse, text, value):

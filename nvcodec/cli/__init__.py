@@ -1,0 +1,9 @@
+"""The command line: one file for each group of commands; `main` is the program.
+
+Nothing heavy is imported here, so that --help and completion are instant.
+"""
+
+from nvcodec.cli import decode, encode, inspect
+from nvcodec.cli.base import main
+
+__all__ = ["decode", "encode", "inspect", "main"]

@@ -1,0 +1,88 @@
+"""nvcodec decode."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from nvcodec.cli.base import check_stdout, main
+from nvcodec.cli.options import (
+    device_option,
+    frames_option,
+    json_option,
+    overwrite_option,
+    quiet_option,
+    start_option,
+    verbose_option,
+)
+from nvcodec.errors import UsageError
+from nvcodec.events import Log, Progress, Result
+
+
+@main.command()
+@click.argument("file")
+@click.option(
+    "-o", "--output", required=True,
+    help="A .mp4, .mkv or .y4m file, frames/%06d.png, a folder/, or - for Y4M on stdout.",
+)  # fmt: skip
+@start_option
+@frames_option
+@device_option
+@click.option("--batch", type=int, default=1, help="Frames drawn at once.")
+@overwrite_option
+@json_option
+@quiet_option
+@verbose_option
+def decode(
+    file: str, output: str, start: int, frames: int | None, device: str, batch: int,
+    overwrite: bool, json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Decode an .nrv file, or any part of it, into a video or PNG files."""
+    if output == "-":
+        check_stdout(json)
+    from nvcodec import storage
+    from nvcodec.codec.decoder import VideoFile
+    from nvcodec.console import make_listener
+    from nvcodec.video.writer import open_writer
+
+    began = time.perf_counter()
+    with make_listener(json=json, quiet=quiet) as listen:
+        if Path(output).is_file():
+            storage.check_output(Path(output), overwrite=overwrite, source=Path(file))
+        with VideoFile(file, device=device, batch=batch) as video:
+            if start >= len(video):
+                raise UsageError(f"start is {start}, but the file has {len(video)} frames")
+            end = len(video) if frames is None else min(start + frames, len(video))
+            total = end - start
+            if frames is not None and total < frames:
+                message = f"{frames} frames were asked for, but only {total} are there"
+                listen(Log(level="warning", message=message))
+            with open_writer(output, video.info, overwrite=overwrite) as writer:
+                for done, frame in enumerate(video.frames(range(start, end)), 1):
+                    writer.write(frame)
+                    per_s = done / (time.perf_counter() - began)
+                    eta_s = (total - done) / per_s
+                    listen(
+                        Progress(
+                            stage="decode", done=done, total=total, unit="frame",
+                            per_s=per_s, eta_s=eta_s,
+                        )
+                    )  # fmt: skip
+        elapsed_s = time.perf_counter() - began
+        values = {
+            "file": output,
+            "description": writer.description,
+            "start": start,
+            "frames": total,
+            "width": video.info.width,
+            "height": video.info.height,
+            "decode_s": video.network_s,
+            "decode_fps": total / max(video.network_s, 1e-9),
+            "end_to_end_s": elapsed_s,
+            "end_to_end_fps": total / elapsed_s,
+            "device": str(video.device),
+            "batch": batch,
+        }
+        listen(Result(kind="decode", values=values))

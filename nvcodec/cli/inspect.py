@@ -1,0 +1,63 @@
+"""nvcodec info, verify and doctor."""
+
+from __future__ import annotations
+
+import click
+
+from nvcodec.cli.base import main
+from nvcodec.cli.options import (
+    MAX_FRAME,
+    device_option,
+    json_option,
+    quiet_option,
+    verbose_option,
+)
+from nvcodec.events import Result
+
+
+@main.command()
+@click.argument("file")
+@json_option
+@verbose_option
+def info(file: str, json: bool, verbose: bool) -> None:
+    """Show what an .nrv file says, and where its bytes are."""
+    from nvcodec.codec.inspect import describe_file
+    from nvcodec.console import make_listener
+
+    with make_listener(json=json, quiet=False) as listen:
+        listen(Result(kind="info", values=describe_file(file)))
+
+
+@main.command()
+@click.argument("file")
+@click.option("--source", help="The original video, to measure PSNR and MS-SSIM against.")
+@click.option(
+    "--start", type=click.IntRange(0, MAX_FRAME), default=0,
+    help="Frame of the source at which the file begins.",
+)  # fmt: skip
+@device_option
+@json_option
+@quiet_option
+@verbose_option
+def verify(
+    file: str, source: str | None, start: int, device: str, json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Check an .nrv file and, given the source, its quality."""
+    from nvcodec.codec.inspect import verify_file
+    from nvcodec.console import make_listener
+
+    with make_listener(json=json, quiet=quiet) as listen:
+        values = verify_file(file, source, start=start, device=device, listener=listen)
+        listen(Result(kind="verify", values=values))
+
+
+@main.command()
+@json_option
+@verbose_option
+def doctor(json: bool, verbose: bool) -> None:
+    """Show versions, devices and codecs of this machine."""
+    from nvcodec.codec.inspect import describe_machine
+    from nvcodec.console import make_listener
+
+    with make_listener(json=json, quiet=False) as listen:
+        listen(Result(kind="doctor", values=describe_machine()))

@@ -1,0 +1,132 @@
+"""Options that several commands share, and what they mean to the encoder.
+
+The choices are literal so that nothing heavy is imported; a test compares them with the tables that
+they repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nvcodec.cli.values import amount, factors, seconds
+
+if TYPE_CHECKING:
+    from nvcodec.codec.plan import EncodeOptions
+
+ARCHITECTURES = ("hnerv",)
+PRESETS = ("fast", "medium", "slow")
+DEVICES = ("auto", "cpu", "cuda")
+OPTIMIZERS = ("muon", "adam")
+LOSSES = (
+    "log-mse", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
+    "fusion6", "fusion7", "fusion8", "fusion9", "fusion10", "fusion11", "fusion12",
+)  # fmt: skip
+MAX_FRAME = 2**32 - 1
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", is_flag=True, help="Print one JSON object per line on stdout.")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show where an error comes from."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+overwrite_option = click.option(
+    "-y", "--overwrite", is_flag=True, help="Replace an existing output."
+)
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", help="Where to compute."
+)
+start_option = click.option(
+    "--start", type=click.IntRange(0, MAX_FRAME), default=0, help="First frame, counted from 0."
+)
+frames_option = click.option(
+    "--frames", type=click.IntRange(1, MAX_FRAME), help="Number of frames.  [default: all]"
+)
+arch_option = click.option(
+    "--arch", type=click.Choice(ARCHITECTURES), default="hnerv", help="Architecture."
+)
+
+
+def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Return one decorator that adds these options in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+target_options = _all(
+    (
+        click.option(
+            "--bpp", type=float, help="Target: bits per pixel of the file.  [default: 0.05]"
+        ),
+        click.option(
+            "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
+        ),
+        click.option(
+            "--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M."
+        ),
+        click.option(
+            "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."
+        ),
+    )
+)
+training_options = _all(
+    (
+        click.option(
+            "--preset", type=click.Choice(PRESETS), default="medium", help="Time to spend."
+        ),
+        click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m."),
+        start_option,
+        frames_option,
+        device_option,
+        click.option(
+            "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
+        ),
+        click.option("--passes", type=int, help="Passes over all frames, instead of the preset's."),
+        click.option("--batch", type=int, help="Frames of a training step.  [default: 2]"),
+        click.option(
+            "--loss",
+            type=click.Choice(LOSSES),
+            default="log-mse",
+            metavar="NAME",
+            help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
+        ),
+        click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to."),
+        click.option("--lr", type=float, help="Learning rate.  [default: the optimizer's]"),
+        click.option("--beta2", type=float, default=0.99, help="Adam's; the papers use 0.999."),
+        click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
+        click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),
+        click.option("--prune", type=float, default=0.0, help="Share of the weights to remove."),
+        click.option(
+            "--strides", callback=factors, help="Upsampling of the stages, such as 5,4,2,2."
+        ),
+        click.option("--embed-dim", type=int, help="Channels of a frame's embedding."),
+        click.option("--seed", type=int, default=0, help="Seed of everything random."),
+    )
+)
+
+
+def encode_options(given: dict[str, Any]) -> EncodeOptions:
+    """Return the options of an encode from those of the command line."""
+    from nvcodec.codec.plan import EncodeOptions, Target
+
+    size = given["size"]
+    target = Target(
+        bpp=given["bpp"],
+        bitrate=given["bitrate"],
+        size=None if size is None else int(size),
+        psnr=given["psnr"],
+    )
+    names = ["arch", "preset", "seed", "passes", "batch", "loss", "optimizer", "lr"]
+    names += ["beta2", "weight_bits", "embed_bits", "prune"]
+    model = {name: given[name] for name in ("strides", "embed_dim") if given[name] is not None}
+    return EncodeOptions(
+        target=target, max_time_s=given["max_time"], model=model, **{n: given[n] for n in names}
+    )
