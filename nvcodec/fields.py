@@ -1,7 +1,7 @@
 """Declarative integer fields: one declaration packs, validates, unpacks and documents a header.
 
 A header or a model `Config` is a frozen dataclass whose attributes are made by `u8`, `u16`, `u32`,
-`u64`, or by `u8_list` for a short tuple. All integers are little-endian. The tables of
+`u64`, by `u8_list` for a short tuple, or by `choice` for one of a few names. All integers are little-endian. The tables of
 bitstream_spec.md are compared with `describe` by a test.
 """
 
@@ -29,10 +29,20 @@ class IntField:
     doc: str
     max_items: int = 0
     """0 for a scalar; else the field is a u8 count (1..max_items) followed by that many items."""
+    names: tuple[str, ...] = ()
+    """What the values 0, 1, 2... mean, where they stand for names."""
 
 
-def _field(kind: str, lo: int, hi: int, doc: str, max_items: int, default: Any) -> Any:
-    spec = IntField(kind, lo, hi, doc, max_items)
+def _field(
+    kind: str,
+    lo: int,
+    hi: int,
+    doc: str,
+    max_items: int,
+    default: Any,
+    names: tuple[str, ...] = (),
+) -> Any:
+    spec = IntField(kind, lo, hi, doc, max_items, names)
     if default is None:
         return dataclasses.field(metadata={"spec": spec})
     return dataclasses.field(default=default, metadata={"spec": spec})
@@ -63,6 +73,12 @@ def u8_list(
 ) -> Any:
     """Declare a tuple of 1..max_items unsigned 8-bit values, stored behind a u8 count."""
     return _field("u8", lo, hi, doc, max_items, default)
+
+
+def choice(names: tuple[str, ...], doc: str, default: int | None = None) -> Any:
+    """Declare an unsigned 8-bit field whose values 0, 1, 2... stand for these names."""
+    listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    return _field("u8", 0, len(names) - 1, f"{doc}: {listed}", 0, default, names)
 
 
 class ByteReader:
@@ -117,6 +133,30 @@ def check(obj: Any) -> None:
         problem = _problem(type(obj).__qualname__, name, spec, getattr(obj, name))
         if problem:
             raise ValueError(problem)
+
+
+def parse(cls: Any, name: str, value: Any) -> Any:
+    """Return the value of field `name` of `cls` that a person's text or number means.
+
+    A name of a choice gives its integer, "5,4,2" a tuple. Raises ValueError with one sentence.
+    """
+    spec = dict(_specs(cls))[name]
+    if isinstance(value, str):
+        allowed = ", ".join(spec.names)
+        try:
+            if spec.max_items:
+                value = tuple(int(part) for part in value.split(","))
+            elif value in spec.names:
+                value = spec.names.index(value)
+            else:
+                value = int(value)
+        except ValueError:
+            allowed = allowed or f"{spec.lo} to {spec.hi}"
+            raise ValueError(f"{name} is {value!r}, allowed is {allowed}") from None
+    problem = _problem(cls.__qualname__, name, spec, value)
+    if problem:
+        raise ValueError(problem)
+    return value
 
 
 def pack(obj: Any) -> bytes:

@@ -91,12 +91,13 @@ def indices(decoder: RangeDecoder, count: int, n: int) -> list[int]:
 
 
 def tensor(
-    decoder: RangeDecoder, shape: tuple[int, ...], row_axis: int | None, temporal: bool
+    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool
 ) -> tuple[list[int], list[int]]:
     """Return the step indices and the symbols in C order."""
     size = math.prod(shape)
-    n_rows = 1 if row_axis is None else shape[row_axis]
-    inner = size if row_axis is None else math.prod(shape[row_axis + 1 :])
+    axis = decoder.uniform(1 + min(len(shape), 2)) if shape else 0
+    n_rows = shape[axis - 1] if axis else 1
+    inner = math.prod(shape[axis:]) if axis else size
     mode = decoder.uniform(2) if temporal else 0
     steps = indices(decoder, n_rows, 256)
     scales = indices(decoder, n_rows, 64)

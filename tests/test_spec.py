@@ -94,7 +94,7 @@ def test_example_of_a_coded_tensor():
     assert pack_tensors([q]) == payload
     assert f"0x{tensors_sha256([q]):016x}" in SPEC
     decoder = RangeDecoder(payload)
-    assert tensor(decoder, (2, 8), 0, False) == ([100, 101], symbols.ravel().tolist())
+    assert tensor(decoder, (2, 8), False) == ([100, 101], symbols.ravel().tolist())
     assert decoder.finished()
     for row in symbols.tolist():
         assert re.search(r"\n +" + r" +".join(map(str, row)) + r"\n", SPEC)

@@ -1,8 +1,9 @@
 """Quantised tensors and their place in the range-coder stream of a segment.
 
 The names, shapes and order of tensors follow from the architecture and are never read from a file.
-A tensor is cut into rows along one axis; each row has a quantiser step and a Laplace scale. Coding
-order of one tensor: mode, step indices, scale indices, then all symbols of scale 1, of scale 2, ...
+A tensor is cut into rows along one axis, which the file states; each row has a quantiser step and a
+Laplace scale. Coding order of one tensor: row axis, mode, step indices, scale indices, then all
+symbols of scale 1, of scale 2, ...
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ _MANTISSAS = np.array([32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097])
 
 _INT16 = (-(1 << 15), (1 << 15) - 1)
 _MAX_RANK = 6
+_MAX_ROW_AXES = 2
 _MAX_SMOOTHED_ROWS = 1 << 14
 # a scale index that differs by 1 or 2 from its neighbour is typical: b = 1 for a first guess
 _TYPICAL_DELTA_SCALE = 16
@@ -40,7 +42,8 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     row_axis: int | None
-    """Axis whose indices are the rows; None makes the whole tensor one row."""
+    """Axis 0 or 1, whose indices are the rows; None makes the whole tensor one row. A writer's
+    choice, which readers take from the file."""
     temporal: bool = False
     """Whether axis 0 is time, so that differences along it may be cheaper."""
 
@@ -72,7 +75,7 @@ class TensorBits:
 
     symbols: float
     side: float
-    """Mode, step indices and scale indices."""
+    """Row axis, mode, step indices and scale indices."""
 
 
 def step_size(steps: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -133,6 +136,10 @@ def pack_tensors(tensors: Sequence[QTensor]) -> bytes:
     writer = SymbolWriter()
     for q in tensors:
         plan = _plan(q)
+        n_axes = min(len(q.spec.shape), _MAX_ROW_AXES)
+        if n_axes:
+            axis = -1 if q.spec.row_axis is None else q.spec.row_axis
+            writer.uniform(np.array([axis + 1]), 1 + n_axes)
         if q.spec.temporal:
             writer.uniform(np.array([plan.mode]), 2)
         _write_indices(writer, plan.steps, N_STEPS)
@@ -193,6 +200,8 @@ def _check_tensor(q: QTensor) -> None:
     spec = q.spec
     if len(spec.shape) > _MAX_RANK or min(spec.shape, default=1) < 1:
         raise ValueError(f"tensor {spec.name} has the impossible shape {spec.shape}")
+    if spec.row_axis is not None and not 0 <= spec.row_axis < min(len(spec.shape), _MAX_ROW_AXES):
+        raise ValueError(f"tensor {spec.name} has the impossible row axis {spec.row_axis}")
     if q.symbols.shape != spec.shape:
         raise ValueError(f"tensor {spec.name} has shape {q.symbols.shape}, needed is {spec.shape}")
     if q.steps.shape != (spec.n_rows,) or q.steps.dtype != np.uint8:
@@ -211,7 +220,8 @@ def _plan_mode(q: QTensor, mode: int, symbols: NDArray[np.int64]) -> _Plan:
         if _scale_bits(costs, smooth) < _scale_bits(costs, scales):
             scales = smooth
     symbol_bits = _symbol_bits(costs, scales)
-    side_bits = q.spec.temporal + _index_bits(q.steps, N_STEPS) + _index_bits(scales, N_SCALES)
+    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + q.spec.temporal
+    side_bits += _index_bits(q.steps, N_STEPS) + _index_bits(scales, N_SCALES)
     return _Plan(mode, rows, scales, q.steps, symbol_bits, side_bits)
 
 
@@ -292,6 +302,10 @@ def _read_indices(reader: SymbolReader, what: str, count: int, n: int) -> NDArra
 
 
 def _read_tensor(reader: SymbolReader, spec: TensorSpec) -> QTensor:
+    n_axes = min(len(spec.shape), _MAX_ROW_AXES)
+    if n_axes:
+        axis = int(reader.uniform(1, 1 + n_axes)[0]) - 1
+        spec = replace(spec, row_axis=None if axis < 0 else axis)
     mode = int(reader.uniform(1, 2)[0]) if spec.temporal else 0
     steps = _read_indices(reader, f"step ({spec.name})", spec.n_rows, N_STEPS)
     scales = _read_indices(reader, f"scale ({spec.name})", spec.n_rows, N_SCALES)
