@@ -13,7 +13,8 @@ from pathlib import Path
 import machine
 import torch
 
-from nvcodec.codec.plan import EncodeOptions, Target, make_plan
+from nvcodec.codec.options import EncodeOptions, Target
+from nvcodec.codec.plan import make_plan
 from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.codec.work import make_file
 from nvcodec.video.frames import VideoInfo, resolve_tags

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from nvcodec.codec.decoder import to_uint8
 from nvcodec.codec.device import bf16_pays, pick_device, place
-from nvcodec.codec.fit import Fit, FitSettings
+from nvcodec.codec.fit import Fit
+from nvcodec.codec.settings import FitSettings
 from nvcodec.models.base import count_params
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
 
@@ -126,11 +127,12 @@ def measure_ours() -> dict[str, float]:
             n_steps=10**6,
             target_bits=4e6,
             bf16=bf16_pays(device),
+            analysis="convnext",
             analysis_share=share,
             float_share=share,
         )
         model = HNeRV(CONFIG, N_FRAMES, HEIGHT, WIDTH)
-        fit = Fit(model, frames, settings, lambda quantizer, parameters: 4e6)
+        fit = Fit(model, frames, settings, lambda tensors: 4e6)
         seconds[name] = best_seconds(fit.advance) / settings.batch
     share = FitSettings(n_steps=1, target_bits=1).analysis_share
     seconds["train"] = share * seconds["with encoder"] + (1 - share) * seconds["with rate"]

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.decoder import VideoFile as open
     from nvcodec.codec.encoder import EncodeResult, encode
-    from nvcodec.codec.plan import EncodeOptions, Target
+    from nvcodec.codec.options import EncodeOptions, Target
 
 _HOMES = {
-    "EncodeOptions": ("nvcodec.codec.plan", "EncodeOptions"),
+    "EncodeOptions": ("nvcodec.codec.options", "EncodeOptions"),
     "EncodeResult": ("nvcodec.codec.encoder", "EncodeResult"),
-    "Target": ("nvcodec.codec.plan", "Target"),
+    "Target": ("nvcodec.codec.options", "Target"),
     "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
     "encode": ("nvcodec.codec.encoder", "encode"),
     "open": ("nvcodec.codec.decoder", "VideoFile"),

@@ -1,8 +1,8 @@
 """Declarative integer fields: one declaration packs, validates, unpacks and documents a header.
 
 A header or a model `Config` is a frozen dataclass whose attributes are made by `u8`, `u16`, `u32`,
-`u64`, by `u8_list` for a short tuple, or by `choice` for one of a few names. All integers are little-endian. The tables of
-bitstream_spec.md are compared with `describe` by a test.
+`u64`, by `u8_list` for a short tuple, or by `choice` for one of a few names. All integers are
+little-endian. The tables of bitstream_spec.md are compared with `describe` by a test.
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ from nvcodec.cli import options, values
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.device import DEVICES
 from nvcodec.codec.losses import LOSSES
-from nvcodec.codec.plan import OPTIMIZERS, PRESET_PASSES, EncodeOptions
+from nvcodec.codec.options import CODINGS, OPTIMIZERS, PRESET_PASSES, EncodeOptions
+from nvcodec.codec.prune import PRUNE_SCOPES
+from nvcodec.codec.ptq import QUANT_AXES
+from nvcodec.codec.schedule import SCHEDULES
 from nvcodec.console import duration, print_json, printable
 from nvcodec.metrics import psnr_db
 from nvcodec.models import ARCHITECTURES
@@ -114,11 +117,13 @@ def test_choices_and_defaults_are_those_of_the_codec():
     assert tuple(PRESET_PASSES) == options.PRESETS
     assert LOSSES == options.LOSSES
     assert OPTIMIZERS == options.OPTIMIZERS
+    assert (CODINGS, SCHEDULES) == (options.CODINGS, options.SCHEDULES)
+    assert (QUANT_AXES, PRUNE_SCOPES) == (options.QUANT_AXES, options.PRUNE_SCOPES)
     assert DEVICES == options.DEVICES
     defaults = {option.name: option.default for option in cli.encode.encode.params}
     wanted = EncodeOptions()
     for field in dataclasses.fields(EncodeOptions):
-        if isinstance(defaults.get(field.name), (int, float, str)):
+        if isinstance(defaults.get(field.name), (int, float, str)) and field.name != "prune_at":
             assert defaults[field.name] == getattr(wanted, field.name), field.name
 
 
@@ -136,7 +141,8 @@ def test_version_names_the_format():
         (values.seconds, "90s", 90),
         (values.seconds, "10m", 600),
         (values.seconds, "1h30m", 5400),
-        (values.factors, "5,4,2", (5, 4, 2)),
+        (values.shares, "0.2,.5", (0.2, 0.5)),
+        (values.assignments, ("embed-dim=3",), {"embed_dim": "3"}),
     ],
 )
 def test_values_are_parsed(parse, text, value):
@@ -147,7 +153,8 @@ def test_values_are_parsed(parse, text, value):
     "option",
     [
         ("--size", "1e5"), ("--size", "inf"), ("--bitrate", "-3"), ("--max-time", "1x"),
-        ("--max-time", ""), ("--strides", "5;4"), ("--arch", "foo"), ("--loss", "huber"),
+        ("--max-time", ""), ("--model", "strides"), ("--prune-at", "a"), ("--arch", "foo"),
+        ("--loss", "huber"),
         ("--start", "-1"), ("--frames", "0"), ("--frames", 10**30), ("--threads", "0"),
     ],
 )  # fmt: skip
@@ -229,7 +236,7 @@ def test_dry_run_writes_nothing(tmp_path, clip):
 
 def test_options_reach_the_encoder(tmp_path, clip):
     output = tmp_path / "a.nrv"
-    options = ("--strides", "4,4", "--embed-dim", 3, "--frames", 3, "--start", 1, "--seed", 5)
+    options = ("-m", "strides=4,4", "-m", "embed-dim=3", "--frames", 3, "--start", 1, "--seed", 5)
     options += ("--size", "1.2k", "--passes", 2, "--loss", "l1", "--optimizer", "adam")
     run("encode", clip, "-o", output, *options, "--no-metadata", "--batch", 3, "--threads", 1)
     values = run_json("info", output)[-2]
@@ -342,14 +349,17 @@ def encode_mistakes(clip, folder):
         (2, (*out, "--bpp", "1", "--psnr", "30"), "exclude each other"),
         (2, (*out, "--psnr", "90"), "allowed are 10 to 60"),
         (2, (*out, "--prune", "1"), "prune is 1.0"),
-        (2, (*out, "--strides", "0"), "strides"),
+        (2, (*out, "-m", "strides=0"), "strides"),
+        (2, (*out, "-m", "strides=5;4"), "strides is '5;4', allowed is 1 to 8"),
+        (2, (*out, "--bpp", "2", "--analysis", "dct"), "allowed with hnerv are convnext, none"),
+        (2, (*out, "--bpp", "2", "--side-weight", "1"), "no heads at lower resolutions"),
         (2, (*out, "--bpp", "2", "--resume"), "nothing to resume"),
         (2, (*out, "--loss", "fusion10"), "needs sides of at least"),
         (3, (*out, "--start", "9"), "the video has 6 frames"),
     ]
 
 
-@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("number", range(18))
 def test_mistakes_in_encode(tmp_path, clip, number):
     (tmp_path / "taken.nrv").write_bytes(b"old")
     before = listing(tmp_path)

@@ -13,8 +13,10 @@ from nvcodec.bitstream.header import Segment, Stream, pack_stream, unpack_stream
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.decoder import check_structure
 from nvcodec.codec.encoder import dry_run
-from nvcodec.codec.fit import Fit, FitSettings
-from nvcodec.codec.plan import EncodeOptions, Target, make_plan
+from nvcodec.codec.fit import Fit
+from nvcodec.codec.options import EncodeOptions, Target
+from nvcodec.codec.plan import make_plan
+from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import (
     CorruptError,
     Interrupted,
@@ -225,7 +227,7 @@ def make_fit(**changes):
     torch.manual_seed(0)
     model = HNeRV(HNeRVConfig(embed_dim=4, fc_dim=12, strides=(4, 2)), 4, 32, 32)
     settings = FitSettings(n_steps=40, target_bits=8000.0, **changes)
-    return Fit(model, frames, settings, lambda quantizer, parameters: 8000.0)
+    return Fit(model, frames, settings, lambda tensors: 8000.0)
 
 
 def test_divergence_is_rolled_back():

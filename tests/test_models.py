@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from nvcodec import fields
 from nvcodec.errors import UsageError
 from nvcodec.models.base import count_params, shape_only
-from nvcodec.models.hnerv import HNeRV, HNeRVConfig, solve_strides
+from nvcodec.models.hnerv import HNeRV, HNeRVConfig
+from nvcodec.models.strides import solve_strides
 
 
 def test_published_model_has_the_published_size():
@@ -20,7 +21,7 @@ def test_published_model_has_the_published_size():
     assert config.fc_dim == 68
     model = shape_only(HNeRV, config, 132, 640, 1280)
     assert count_params(model) == 1_505_172
-    assert sum(p.numel() for p in model.analysis().parameters()) == 306_160
+    assert sum(p.numel() for p in model.analysis("convnext").parameters()) == 306_160
     assert config.widths() == [57, 48, 40, 33, 28]
     assert config.kernels() == [1, 3, 5, 5, 5]
     assert round(model.macs_per_frame() / 1e9, 1) == 28.8
@@ -38,8 +39,8 @@ def test_draw_equals_the_plain_formula():
     model = HNeRV(config, 2, 11, 17)
     torch.nn.init.normal_(model.embeddings)
     x = F.gelu(model.stem(model.embeddings[[1]]))
-    x = F.gelu(F.pixel_shuffle(model.stages[0](x), 3))
-    x = F.gelu(F.pixel_shuffle(model.stages[1](x), 2))
+    x = F.gelu(F.pixel_shuffle(model.stages[0].conv(x), 3))
+    x = F.gelu(F.pixel_shuffle(model.stages[1].conv(x), 2))
     plain = torch.tanh(model.head(x)) / 2 + 0.5
     drawn = model(torch.tensor([1]))
     assert drawn.shape == (1, 3, 11, 17)
@@ -86,5 +87,5 @@ def test_hostile_config_costs_no_memory():
 
 def test_encoder_makes_the_latents_of_a_padded_frame():
     config = HNeRVConfig(embed_dim=3, fc_dim=7, strides=(3, 2))
-    latents = HNeRV(config, 1, 11, 17).analysis()(torch.rand(2, 3, 11, 17))
+    latents = HNeRV(config, 1, 11, 17).analysis("convnext")(torch.rand(2, 3, 11, 17))
     assert latents.shape == (2, 3, 2, 3)

@@ -6,8 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvcodec.bitstream.tensors import dequantize, pack_tensors, step_size, unpack_tensors
-from nvcodec.codec.prune import prune_masks
+from nvcodec.bitstream.tensors import (
+    TensorSpec,
+    dequantize,
+    pack_tensors,
+    step_size,
+    unpack_tensors,
+)
+from nvcodec.codec.optim import is_weight
+from nvcodec.codec.prune import prune_masks, share_removed
+from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Quantizer, laplace_bits, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController, fit_size
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
@@ -103,15 +111,57 @@ def test_load_tensors_restores_the_network():
 
 def test_prune_removes_the_given_share_of_the_smallest():
     model = small_model()
-    masks = prune_masks(model, 0.4)
+    named = {name: p.detach() for name, p in model.named_parameters()}
+    weights = {k: p for k, p in named.items() if is_weight(k, p, model.latent_names)}
+    assert "embeddings" not in weights
+    assert not any(name.endswith("bias") for name in weights)
+    weights = {name: weight.abs() for name, weight in weights.items()}
+    by_layer = prune_masks(weights, 0.4, "layer")
+    assert all(abs(float(1 - m.mean()) - 0.4) < 2 / m.numel() + 1e-6 for m in by_layer.values())
+    masks = prune_masks(weights, 0.4, "global")
     kept = torch.cat([m.flatten() for m in masks.values()])
     assert float(1 - kept.mean()) == pytest.approx(0.4, abs=0.01)
-    assert "embeddings" not in masks
-    assert not any(name.endswith("bias") for name in masks)
-    weights = {name: model.get_parameter(name).detach().abs() for name in masks}
     dropped = max(float((weights[name] * (1 - m)).max()) for name, m in masks.items())
     least = min(float(weights[name][m > 0].min()) for name, m in masks.items() if m.any())
     assert dropped <= least
+
+
+def test_pruning_steps_remove_equal_parts_of_the_rest():
+    shares = [share_removed(0.64, step, 2) for step in (1, 2)]
+    assert shares == pytest.approx([0.4, 0.64])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("axis", ["best", "tensor"])
+def test_minmax_quantisation_has_the_levels_it_says(bits, axis):
+    spec = TensorSpec(name="w", shape=(6, 50, 3, 3), row_axis=None)
+    weight = torch.randn(6, 50, 3, 3, generator=torch.Generator().manual_seed(1))
+    weight *= torch.logspace(-2, 0, 6).view(-1, 1, 1, 1)
+    weight[:, ::3] = 0
+    (q,) = quantize_minmax([spec], {"w": weight}, weight_bits=bits, embed_bits=16, quant_axis=axis)
+    rows = q.symbols.reshape(1, -1)
+    if q.spec.row_axis is not None:
+        rows = np.moveaxis(q.symbols, q.spec.row_axis, 0).reshape(q.spec.n_rows, -1)
+    assert (np.ptp(rows, axis=1) + 1).max() <= max(3, 2**bits)
+    assert not q.symbols[:, ::3].any()
+    assert q.symbols.any()
+    # Half a step, and a step is at most an eighth of an octave more than asked for.
+    span = np.ptp(np.append(weight.numpy(), 0.0))
+    finest = np.abs(weight.numpy()).max() / 32_767
+    bound = 0.5 * 2**0.125 * max(span / max(2, 2**bits - 1), finest)
+    assert np.abs(dequantize(q) - weight.numpy()).max() <= bound * (1 + 1e-6)
+    if axis == "best" and bits >= 4:
+        assert q.spec.row_axis == 0
+
+
+def test_minmax_quantisation_of_constants():
+    specs = [TensorSpec(name=name, shape=(4,), row_axis=None) for name in "abc"]
+    values = {"a": torch.zeros(4), "b": torch.full((4,), 3.0), "c": torch.full((4,), -1e-30)}
+    tensors = quantize_minmax(specs, values, weight_bits=8, embed_bits=8)
+    drawn = [dequantize(q) for q in tensors]
+    assert not drawn[0].any()
+    np.testing.assert_allclose(drawn[1], 3.0, rtol=0.01)
+    np.testing.assert_allclose(drawn[2], 0.0, atol=1e-7)
 
 
 def fit_small(max_bytes):

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, factors, seconds
+from nvcodec.cli.values import amount, assignments, seconds, shares
 
 if TYPE_CHECKING:
-    from nvcodec.codec.plan import EncodeOptions
+    from nvcodec.codec.options import EncodeOptions
 
 ARCHITECTURES = ("hnerv",)
 PRESETS = ("fast", "medium", "slow")
 DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("muon", "adam")
+CODINGS = ("rd", "ptq")
+SCHEDULES = ("cosine", "const", "step", "hybrid")
+QUANT_AXES = ("best", "tensor")
+PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
     "log-mse", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
     "fusion6", "fusion7", "fusion8", "fusion9", "fusion10", "fusion11", "fusion12",
@@ -98,16 +102,51 @@ training_options = _all(
             metavar="NAME",
             help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
         ),
+        click.option(
+            "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
+        ),
         click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to."),
         click.option("--lr", type=float, help="Learning rate.  [default: the optimizer's]"),
-        click.option("--beta2", type=float, default=0.99, help="Adam's; the papers use 0.999."),
+        click.option("--beta1", type=float, default=0.9, help="Adam's first decay."),
+        click.option("--beta2", type=float, default=0.99, help="Adam's second; papers use 0.999."),
+        click.option(
+            "--lr-schedule", type=click.Choice(SCHEDULES), default="cosine", help="Course of --lr."
+        ),
+        click.option(
+            "--warmup", type=float, help="Share of the run that warms up.  [default: 30 steps]"
+        ),
+        click.option("--lr-floor", type=float, default=0.02, help="Share of --lr left at the end."),
+        click.option(
+            "--coding",
+            type=click.Choice(CODINGS),
+            default="rd",
+            help="rd: rate in the loss; ptq: float, then min-max quantisation.",
+        ),
         click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
         click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),
+        click.option(
+            "--quant-axis", type=click.Choice(QUANT_AXES), default="best", help="Of --coding ptq."
+        ),
         click.option("--prune", type=float, default=0.0, help="Share of the weights to remove."),
         click.option(
-            "--strides", callback=factors, help="Upsampling of the stages, such as 5,4,2,2."
+            "--prune-at", callback=shares, default="0.2", help="Shares of the run at which to."
         ),
-        click.option("--embed-dim", type=int, help="Channels of a frame's embedding."),
+        click.option(
+            "--prune-scope", type=click.Choice(PRUNE_SCOPES), default="global", help="What to rank."
+        ),
+        click.option("--params", callback=amount, help="Parameters of the network, such as 1.5M."),
+        click.option(
+            "-m",
+            "--model",
+            multiple=True,
+            callback=assignments,
+            metavar="NAME=VALUE",
+            help="Option of the architecture, such as strides=5,4,2,2; may be repeated.",
+        ),
+        click.option("--analysis", metavar="KIND", help="Encoder network of the embeddings."),
+        click.option(
+            "--analysis-share", type=float, default=0.1, help="Share of the run that uses it."
+        ),
         click.option("--seed", type=int, default=0, help="Seed of everything random."),
     )
 )
@@ -115,7 +154,7 @@ training_options = _all(
 
 def encode_options(given: dict[str, Any]) -> EncodeOptions:
     """Return the options of an encode from those of the command line."""
-    from nvcodec.codec.plan import EncodeOptions, Target
+    from nvcodec.codec.options import EncodeOptions, Target
 
     size = given["size"]
     target = Target(
@@ -124,9 +163,13 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         size=None if size is None else int(size),
         psnr=given["psnr"],
     )
-    names = ["arch", "preset", "seed", "passes", "batch", "loss", "optimizer", "lr"]
-    names += ["beta2", "weight_bits", "embed_bits", "prune"]
-    model = {name: given[name] for name in ("strides", "embed_dim") if given[name] is not None}
+    names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
+    names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
+    names += ["analysis", "analysis_share", "weight_bits", "embed_bits", "quant_axis"]
+    names += ["prune", "prune_at", "prune_scope", "model"]
     return EncodeOptions(
-        target=target, max_time_s=given["max_time"], model=model, **{n: given[n] for n in names}
+        target=target,
+        max_time_s=given["max_time"],
+        n_params=given["params"],
+        **{name: given[name] for name in names},
     )

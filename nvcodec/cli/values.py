@@ -1,4 +1,4 @@
-"""Values of options as people write them: 200k, 10m, 5,4,2."""
+"""Values of options as people write them: 200k, 10m, 0.2,0.5."""
 
 from __future__ import annotations
 
@@ -31,12 +31,21 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     return sum(unit * part for unit, part in zip((3600, 60, 1), parts, strict=True))
 
 
-def factors(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[int, ...] | None:
-    """Return the factors of a text such as 5,4,2,2; their range is the architecture's business."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\d{1,3}(,\d{1,3})*", value) is None:
-        raise click.BadParameter(f"{value!r} is not a list of factors such as 5,4,2,2")
-    return tuple(int(part) for part in value.split(","))
+def shares(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    """Return the numbers of a text such as 0.2,0.5; their range is the encoder's business."""
+    if re.fullmatch(r"\d*\.?\d+(,\d*\.?\d+)*", value) is None:
+        raise click.BadParameter(f"{value!r} is not a list of shares such as 0.2,0.5")
+    return tuple(float(part) for part in value.split(","))
+
+
+def assignments(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the names and values of texts such as strides=5,4,2,2."""
+    pairs = {}
+    for text in value:
+        name, equals, meaning = text.partition("=")
+        if not (name and equals and meaning):
+            raise click.BadParameter(f"{text!r} is not an option such as strides=5,4,2,2")
+        pairs[name.replace("-", "_")] = meaning
+    return pairs

@@ -142,6 +142,7 @@ class VideoFile:
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to 8 bits."""
         self._loaded: tuple[int, VideoModel] | None = None
+        self._clips: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self.stream.header.n_frames
@@ -181,16 +182,23 @@ class VideoFile:
         return self.frames(range(len(self)))
 
     def frames(self, indices: range | list[int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames with these indices, in this order, drawing `batch` at a time."""
+        """Yield the frames with these indices, in this order, drawing `batch` clips at a time.
+
+        A clip is what the network draws together: a single frame for most architectures.
+        """
         pending: list[int] = []
+        clips: set[int] = set()
         current = -1
         for index in indices:
             number = self._segment_of(index)
-            if pending and (number != current or len(pending) == self.batch):
+            segment = self.stream.segments[number].header
+            clip = (index - segment.first_frame) // self._clip_frames(number)
+            if pending and (number != current or (clip not in clips and len(clips) == self.batch)):
                 yield from self._draw(current, pending)
-                pending = []
+                pending, clips = [], set()
             current = number
             pending.append(index)
+            clips.add(clip)
         if pending:
             yield from self._draw(current, pending)
 
@@ -199,6 +207,12 @@ class VideoFile:
             if index < segment.header.first_frame + segment.header.n_frames:
                 return number
         raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+
+    def _clip_frames(self, number: int) -> int:
+        if number not in self._clips:
+            model = empty_model(self.stream.segments[number], self.stream.header, self.limits)
+            self._clips[number] = model.clip_frames
+        return self._clips[number]
 
     def load(self, number: int) -> VideoModel:
         """Return the network of a segment, ready to draw; the last one is kept."""

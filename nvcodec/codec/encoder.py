@@ -15,7 +15,8 @@ from nvcodec import storage
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
-from nvcodec.codec.plan import EncodeOptions, Plan
+from nvcodec.codec.options import EncodeOptions
+from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
 from nvcodec.codec.work import EncodeWork, read_source
 from nvcodec.errors import UsageError
@@ -31,10 +32,14 @@ class EncodeResult:
 
     n_bytes: int
     bpp: float
-    target_bytes: int
+    target_bytes: int | None
+    """Most bytes that were asked for; None where the network's size alone was given."""
     psnr_db: float
     ms_ssim: float | None
     psnr_per_frame_db: list[float]
+    float_psnr_db: float | None
+    """PSNR of the network before quantisation, of a run that quantises after training."""
+    float_ms_ssim: float | None
     arch: str
     n_params: int
     n_steps: int
@@ -55,8 +60,8 @@ def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str,
         "height": plan.height,
         "parameters": plan.n_params,
         "mac_per_pixel": plan.macs_per_pixel,
-        "expected_bytes": plan.max_bytes,
-        "expected_bpp": 8 * plan.max_bytes / (plan.n_frames * plan.height * plan.width),
+        "expected_bytes": plan.expected_bytes,
+        "expected_bpp": 8 * plan.expected_bytes / (plan.n_frames * plan.height * plan.width),
         "steps": plan.fit.n_steps,
         "batch": plan.fit.batch,
         "precision": "bfloat16" if plan.fit.bf16 else "float32",
@@ -142,6 +147,7 @@ def encode(
     else:
         plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
     meter, decode_fps = work.prove(data)
+    unrounded = work.measure_float(fit) if options.coding == "ptq" else None
     if path is not None:
         storage.write_atomic(path, data)
     if checkpoint is not None:
@@ -153,6 +159,8 @@ def encode(
         psnr_db=meter.psnr_db,
         ms_ssim=meter.ms_ssim,
         psnr_per_frame_db=meter.psnr_per_frame_db,
+        float_psnr_db=None if unrounded is None else unrounded.psnr_db,
+        float_ms_ssim=None if unrounded is None else unrounded.ms_ssim,
         arch=plan.arch,
         n_params=plan.n_params,
         n_steps=fit.step,

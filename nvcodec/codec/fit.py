@@ -1,7 +1,8 @@
 """Overfit a model to frames: float, then noisy, then rounded parameters, with the rate in the loss.
 
 loss = distortion + mu R / R_target. The three phases are shares of one schedule position in [0, 1]
-that also drives the learning rate, so a stretched or shortened run is still fully annealed.
+that also drives the learning rate, so a stretched or shortened run is still fully annealed. With
+coding "ptq" all of the run is float, and rounding comes after it.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nvcodec.bitstream.tensors import QTensor
 from nvcodec.codec.device import place
+from nvcodec.codec.drawing import Drawing, shrink
 from nvcodec.codec.losses import distortion
-from nvcodec.codec.optim import make_optimizers
-from nvcodec.codec.prune import prune_masks
+from nvcodec.codec.optim import is_weight, make_optimizers
+from nvcodec.codec.prune import prune_masks, share_removed
+from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
+from nvcodec.codec.schedule import lr_share
+from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
 
@@ -33,34 +38,6 @@ _TIMING_STEPS = 5
 _MAX_ROLLBACKS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
-    """How to train; part of what a checkpoint must match."""
-
-    n_steps: int
-    target_bits: float
-    """Bits that the file may have, headers included."""
-    batch: int = 2
-    loss: str = "log-mse"
-    optimizer: str = "muon"
-    lr_matrix: float = 1e-2
-    lr: float = 1e-2
-    beta2: float = 0.99
-    analysis_share: float = 0.1
-    """Share of the schedule in which an encoder network makes the latents; then they are free."""
-    float_share: float = 0.2
-    """Share of the schedule without quantisation."""
-    hard_share: float = 0.2
-    """Share of the schedule, at its end, with real rounding."""
-    weight_bits: int = 16
-    embed_bits: int = 16
-    prune: float = 0.0
-    """Share of the weights that is set to zero after the float phase."""
-    seed: int = 0
-    bf16: bool = False
-    max_time_s: float | None = None
-
-
 class Fit:
     """One overfitting run that can be interrupted, saved and continued step by step."""
 
@@ -69,21 +46,28 @@ class Fit:
         model: VideoModel,
         frames: Tensor,
         settings: FitSettings,
-        measure_bits: Callable[[Quantizer, dict[str, Tensor]], float],
+        measure_bits: Callable[[list[QTensor]], float],
+        mask: Tensor | None = None,
     ) -> None:
         """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
 
-        measure_bits(quantizer, parameters) returns the bits of the whole file, were it made now.
+        measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
+        is 0, pixels do not count.
         """
         self.frames = frames
+        self.mask = mask
+        self.n_clips = math.ceil(len(frames) / model.clip_frames)
         self.settings = settings
         self.device = frames.device
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator(device=self.device).manual_seed(settings.seed + 1)
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
+        self.drawing = Drawing(self.model, self._new_side_heads())
+        self.model.train()
         self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None
+        self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
         self.masks: dict[str, Tensor] = {}
         self.optimizers = self._make_optimizers()
@@ -122,21 +106,16 @@ class Fit:
     def advance(self) -> None:
         """Make one training step, and change phase where the schedule says so."""
         started = time.perf_counter()
-        if self.analysis is not None and self.position >= self.settings.analysis_share:
-            self._free_latents()
-        if self.quantizer is None and self.position >= self.settings.float_share:
-            self._start_rate_phase()
+        self._change_phase()
         if self.step % _SNAPSHOT_STEPS == 0:
             self._good = {k: v.clone() for k, v in self.state_tensors().items()}
-        index = self._next_batch()
-        warmup = min(_WARMUP_STEPS, max(1, self.settings.n_steps // 10))
-        factor = self.lr_factor * min(1.0, (self.step + 1) / warmup)
-        factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.position))
+        clips = self._next_batch()
+        factor = self.lr_factor * self._lr_share()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
-        loss = self._loss(index)
+        loss = self._loss(clips)
         loss.backward()  # type: ignore[no-untyped-call]
         if torch.isfinite(loss):
             for optimizer in self.optimizers:
@@ -144,6 +123,48 @@ class Fit:
         else:
             self._roll_back()
         self._clock(time.perf_counter() - started)
+        if self.done and self.analysis is not None:
+            self._free_latents()
+
+    def _change_phase(self) -> None:
+        s = self.settings
+        if self.analysis is not None and self.position >= s.analysis_share:
+            self._free_latents()
+        while (
+            s.prune > 0
+            and self.n_prunings < len(s.prune_at)
+            and self.position >= s.prune_at[self.n_prunings]
+        ):
+            self._prune()
+        if s.coding == "rd" and self.quantizer is None and self.position >= s.float_share:
+            self._start_rate_phase()
+
+    def _lr_share(self) -> float:
+        s = self.settings
+        if s.warmup_share is not None:
+            return lr_share(s.lr_schedule, self.position, warmup=s.warmup_share, floor=s.lr_floor)
+        warmup = min(_WARMUP_STEPS, max(1, s.n_steps // 10))
+        share = lr_share(s.lr_schedule, self.position, warmup=0.0, floor=s.lr_floor)
+        return share * min(1.0, (self.step + 1) / warmup)
+
+    def quantized(self, octaves: float = 0.0, deadzone: float = 0.0) -> list[QTensor]:
+        """Return the network as integers: as trained, or by min-max with coding "ptq".
+
+        All steps are first scaled by 2^octaves; for deadzone see `Quantizer.quantize`.
+        """
+        if self.quantizer is not None:
+            return self.quantizer.quantize(self.parameters(), octaves, deadzone)
+        s = self.settings
+        self.model.freeze()
+        return quantize_minmax(
+            tensor_specs(self.model),
+            self.parameters(),
+            weight_bits=s.weight_bits,
+            embed_bits=s.embed_bits,
+            quant_axis=s.quant_axis,
+            octaves=octaves,
+            deadzone=deadzone,
+        )
 
     def _clock(self, step_s: float) -> None:
         """Advance the schedule by one step, or by what the time limit asks for."""
@@ -166,25 +187,45 @@ class Fit:
         return max(0, math.ceil((s.max_time_s - self.elapsed_s) / max(self.step_s, 1e-6)))
 
     def _next_batch(self) -> Tensor:
-        """Return the next frames, drawn without replacement; the last of a pass may be fewer."""
+        """Return the next clips, drawn without replacement; the last of a pass may be fewer."""
         if self.order.numel() == 0:
-            self.order = torch.randperm(len(self.frames), generator=self.generator)
-        index, self.order = self.order[: self.settings.batch], self.order[self.settings.batch :]
-        return index.to(self.device)
+            self.order = torch.randperm(self.n_clips, generator=self.generator)
+        n = max(1, self.settings.batch // self.model.clip_frames)
+        clips, self.order = self.order[:n], self.order[n:]
+        return clips.to(self.device)
 
-    def _loss(self, index: Tensor) -> Tensor:
+    def _frames_of(self, clips: Tensor) -> Tensor:
+        """Return the indices of all frames of these clips; the last clip may go beyond the end."""
+        n = self.model.clip_frames
+        return (clips[:, None] * n + torch.arange(n, device=clips.device)).flatten()
+
+    def _analyse(self, clips: Tensor) -> Tensor:
+        """Return the latents that the encoder network makes; the last frame fills the last clip."""
+        assert self.analysis is not None
+        index = self._frames_of(clips).clamp_max(len(self.frames) - 1)
+        latents: Tensor = self.analysis(self.frames[index].float().div_(255))
+        return latents
+
+    def _loss(self, clips: Tensor) -> Tensor:
+        index = self._frames_of(clips)
+        index = index[index < len(self.frames)]
         target = self.frames[index].float().div_(255)
-        bits = None
+        mask = None if self.mask is None else self.mask[index].float()
+        bits, latents = None, None
+        values: dict[str, Tensor] = {}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            if self.quantizer is None:
-                latents = None
-                if self.analysis is not None:
-                    latents = {self.model.latent_names[0]: self.analysis(target)}
-                drawn = self.model(index, latents)
-            else:
-                values, latents, bits = self._quantized(index)
-                drawn = functional_call(self.model, values, (index, latents))
-        loss, mse = distortion(self.settings.loss, drawn.float(), target)
+            if self.quantizer is not None:
+                values, latents, bits = self._quantized(clips)
+            elif self.masks:
+                values = {k: self.model.get_parameter(k) * mask for k, mask in self.masks.items()}
+            if self.analysis is not None:
+                latents = {self.model.latent_names[0]: self._analyse(clips)}
+            values = {f"model.{name}": value for name, value in values.items()}
+            drawn, *coarse = functional_call(self.drawing, values, (index, latents))
+        loss, mse = distortion(self.settings.loss, drawn.float(), target, mask)
+        for picture in coarse:
+            small = shrink(target, picture.shape[-2:])
+            loss = loss + self.settings.side_weight * distortion("l2", picture.float(), small)[0]
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
@@ -202,16 +243,16 @@ class Fit:
         if self.mode == "hard":
             # What is rounded now is what the file would hold: no estimate is needed.
             self.rate.overhead_bits = 0.0
-            self.rate.update(self.measure_bits(self.quantizer, self.parameters()))
+            self.rate.update(self.measure_bits(self.quantized()))
             return
         if self.step % _OVERHEAD_STEPS == 0:
             # Side information and headers, less what better tables save; the estimate swings with
             # the frames of the batch, so one comparison says little.
-            beyond = self.measure_bits(self.quantizer, self.parameters()) - self.bits
+            beyond = self.measure_bits(self.quantized()) - self.bits
             self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
         self.rate.update(self.bits)
 
-    def _quantized(self, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
         assert self.quantizer is not None
         mode = self.mode
@@ -220,12 +261,13 @@ class Fit:
         bits = torch.zeros((), device=self.device)
         for name, parameter in self.model.named_parameters():
             if name in self.model.latent_names:
-                previous = parameter[(index - 1).clamp_min(0)] * (index > 0).view(-1, 1, 1, 1)
+                after_first = (clips > 0).view(-1, *[1] * (parameter.ndim - 1))
+                previous = parameter[(clips - 1).clamp_min(0)] * after_first
                 latents[name], cost = self.quantizer(
-                    name, parameter[index], mode, self.noise, previous
+                    name, parameter[clips], mode, self.noise, previous
                 )
-                # The batch stands for all frames.
-                bits = bits + cost * (len(self.frames) / len(index))
+                # The batch stands for all clips.
+                bits = bits + cost * (self.n_clips / len(clips))
             else:
                 source = parameter * self.masks[name] if name in self.masks else parameter
                 value, cost = self.quantizer(name, source, mode, self.noise)
@@ -235,24 +277,32 @@ class Fit:
 
     @torch.no_grad()
     def _free_latents(self) -> None:
-        """Turn what the encoder makes of every frame into parameters and drop the encoder."""
-        assert self.analysis is not None
+        """Turn what the encoder makes of every clip into parameters and drop the encoder."""
         (name,) = self.model.latent_names
         stored = self.model.get_parameter(name)
-        for first in range(0, len(self.frames), 4):
-            batch = self.frames[first : first + 4].float().div_(255)
-            stored[first : first + 4] = self.analysis(batch)
+        for first in range(0, self.n_clips, 4):
+            clips = torch.arange(first, min(first + 4, self.n_clips), device=self.device)
+            stored[clips] = self._analyse(clips)
         self.analysis = None
         self._renew_optimizers()
 
     @torch.no_grad()
     def _start_rate_phase(self) -> None:
-        """Prune, and give every row a step and a scale."""
-        if self.settings.prune > 0:
-            self.masks = prune_masks(self.model, self.settings.prune)
+        """Give every row a step and a scale."""
+        self.model.freeze()
         self.quantizer = self._new_quantizer()
         self.quantizer.initialize(self.parameters())
         self._renew_optimizers()
+
+    @torch.no_grad()
+    def _prune(self) -> None:
+        """Remove the next part of the weights."""
+        s = self.settings
+        self.n_prunings += 1
+        share = share_removed(s.prune, self.n_prunings, len(s.prune_at))
+        latents = self.model.latent_names
+        weights = {k: p for k, p in self.parameters().items() if is_weight(k, p, latents)}
+        self.masks = prune_masks(weights, share, s.prune_scope)
 
     def _renew_optimizers(self) -> None:
         """Make optimisers for what is trained now, keeping the state of what was trained before."""
@@ -282,6 +332,8 @@ class Fit:
     def state_tensors(self) -> dict[str, Tensor]:
         """Return everything that the rest of the run depends on, as named tensors."""
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if self.drawing.heads is not None:
+            state |= {f"heads.{k}": v for k, v in self.drawing.heads.state_dict().items()}
         if self.analysis is not None:
             state |= {f"analysis.{k}": v for k, v in self.analysis.state_dict().items()}
         if self.quantizer is not None:
@@ -304,6 +356,7 @@ class Fit:
             self.rate.overhead_bits,
             math.nan if self.psnr_db is None else self.psnr_db,
             math.nan if self.bits is None else self.bits,
+            self.n_prunings,
         ]
         state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
         return state
@@ -316,9 +369,12 @@ class Fit:
             return {k[n:]: v for k, v in state.items() if k.startswith(prefix)}
 
         self.model.load_state_dict(part("model."))
+        if self.drawing.heads is not None:
+            self.drawing.heads.load_state_dict(part("heads."))
         self.masks = {k: v.to(self.device) for k, v in part("mask.").items()}
         quantizer, analysis = part("quantizer."), part("analysis.")
         self.quantizer = self._new_quantizer() if quantizer else None
+        self.model.train(self.quantizer is None)
         if self.quantizer is not None:
             self.quantizer.load_state_dict(quantizer)
         self.analysis = self._new_analysis() if analysis else None
@@ -340,10 +396,15 @@ class Fit:
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
         self.rate.mu, self.rate.pressure, self.rate.overhead_bits = numbers[5:8]
         self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[8:10])
+        self.n_prunings = int(numbers[10])
 
     def _new_analysis(self) -> nn.Module | None:
-        analysis = self.model.analysis()
+        analysis = self.model.analysis(self.settings.analysis)
         return None if analysis is None else place(analysis, self.device)
+
+    def _new_side_heads(self) -> nn.ModuleList | None:
+        heads = self.model.side_heads() if self.settings.side_weight > 0 else None
+        return None if heads is None else place(heads, self.device)
 
     def _new_quantizer(self) -> Quantizer:
         s = self.settings
@@ -354,6 +415,8 @@ class Fit:
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         trained = nn.ModuleDict({"model": self.model})
+        if self.drawing.heads is not None:
+            trained["heads"] = self.drawing.heads
         if self.analysis is not None:
             trained["analysis"] = self.analysis
         if self.quantizer is not None:
@@ -361,7 +424,12 @@ class Fit:
         latents = [f"model.{name}" for name in self.model.latent_names]
         s = self.settings
         optimizers = make_optimizers(
-            trained, latents, kind=s.optimizer, lr_matrix=s.lr_matrix, lr=s.lr, beta2=s.beta2
+            trained,
+            latents,
+            kind=s.optimizer,
+            lr_matrix=s.lr_matrix,
+            lr=s.lr,
+            betas=(s.beta1, s.beta2),
         )
         for optimizer in optimizers:
             for group in optimizer.param_groups:

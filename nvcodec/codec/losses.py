@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor
 
@@ -45,18 +44,26 @@ def check_loss(name: str, height: int, width: int) -> None:
         raise UsageError(f"loss {name} uses SSIM, which needs sides of at least 11 pixels")
 
 
-def distortion(name: str, drawn: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def distortion(
+    name: str, drawn: Tensor, target: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the loss of frames (B, 3, H, W) in [0, 1], lower is better, and their MSEs (B,).
+
+    Where mask (B, 1, H, W) is 0 the pixels do not count; they are equal for SSIM.
 
     "log-mse" is the mean over frames of ln(MSE): the exact objective for a mean of per-frame PSNRs.
     """
-    mse = (drawn - target).square().mean((1, 2, 3))
+    known = torch.ones(())
+    if mask is not None:
+        drawn, target = drawn * mask, target * mask
+        known = mask.mean((1, 2, 3)).clamp_min(1e-6)
+    mse = (drawn - target).square().mean((1, 2, 3)) / known
     if name == "log-mse":
         return torch.log(mse + 1e-7).mean(), mse.detach()
     l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
     loss = l2 * mse.mean()
     if l1:
-        loss = loss + l1 * F.l1_loss(drawn, target)
+        loss = loss + l1 * ((drawn - target).abs().mean((1, 2, 3)) / known).mean()
     if by_ssim:
         loss = loss + by_ssim * (1 - ssim(drawn, target, data_range=1.0))
     if by_ms_ssim:

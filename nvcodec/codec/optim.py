@@ -55,6 +55,11 @@ def is_matrix(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool
     return parameter.ndim >= 2 and min(parameter.shape[:2]) > 1 and name not in latent_names
 
 
+def is_weight(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool:
+    """Tell whether pruning may touch this: kernels and matrices, neither biases nor latents."""
+    return parameter.ndim > 1 and name not in latent_names
+
+
 def make_optimizers(
     module: nn.Module,
     latent_names: Iterable[str],
@@ -62,7 +67,7 @@ def make_optimizers(
     kind: str,
     lr_matrix: float,
     lr: float,
-    beta2: float,
+    betas: tuple[float, float],
 ) -> list[torch.optim.Optimizer]:
     """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all)."""
     latent_names = tuple(latent_names)
@@ -74,5 +79,5 @@ def make_optimizers(
     if matrices:
         optimizers.append(Muon(matrices, lr=lr_matrix))
     # Adam's usual beta2 of 0.999 never forgets the first gradients in a few thousand steps.
-    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=(0.9, beta2), eps=1e-15))
+    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=betas, eps=1e-15))
     return optimizers

@@ -3,108 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from nvcodec.codec.fit import FitSettings
 from nvcodec.codec.losses import check_loss
+from nvcodec.codec.options import PRESET_PASSES, EncodeOptions
+from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import UsageError
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
 
-PRESET_PASSES = {"fast": 30, "medium": 90, "slow": 300}
-"""Passes over all frames; each preset costs about three times the one before."""
 MIN_STEPS = 600
-DEFAULT_BPP = 0.05
 BITS_PER_PARAM = {"fast": 3.0, "medium": 2.4, "slow": 2.2}
 """Bits a parameter that size the network: a wider one gains in long runs, loses in short ones."""
 RATE_AIM = 0.99
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
-OPTIMIZERS = ("muon", "adam")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What the file shall weigh, or how good it shall be; at most one is given."""
-
-    bpp: float | None = None
-    bitrate: float | None = None
-    """Bits per second of video."""
-    size: int | None = None
-    """Bytes of the whole file."""
-    psnr: float | None = None
-    """Mean RGB PSNR in dB."""
-
-    def __post_init__(self) -> None:
-        given = {
-            name: value
-            for name in ("bpp", "bitrate", "size", "psnr")
-            if (value := getattr(self, name)) is not None
-        }
-        if len(given) > 1:
-            names = " and ".join(f"--{name}" for name in given)
-            raise UsageError(f"{names} exclude each other; give one target")
-        for name, value in given.items():
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value}, a number above 0 is needed")
-        if self.psnr is not None and not 10 <= self.psnr <= 60:
-            raise UsageError(f"psnr is {self.psnr}, allowed are 10 to 60 dB")
-
-    def max_bytes(self, n_frames: int, height: int, width: int, rate: Fraction) -> int:
-        """Return the most bytes that the file may have."""
-        n_pixels = n_frames * height * width
-        if self.size is not None:
-            return self.size
-        if self.bitrate is not None:
-            return int(self.bitrate * float(n_frames / rate) / 8)
-        return int((DEFAULT_BPP if self.bpp is None else self.bpp) * n_pixels / 8)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeOptions:
-    """Everything a user may choose; None takes the preset's or the planner's value."""
-
-    arch: str = "hnerv"
-    target: Target = field(default_factory=Target)
-    preset: str = "medium"
-    seed: int = 0
-    max_time_s: float | None = None
-    passes: int | None = None
-    batch: int | None = None
-    loss: str = "log-mse"
-    optimizer: str = "muon"
-    lr: float | None = None
-    beta2: float = 0.99
-    """Adam's second decay; the papers' 0.999 suits runs of tens of thousands of steps."""
-    weight_bits: int = 16
-    embed_bits: int = 16
-    prune: float = 0.0
-    model: dict[str, Any] = field(default_factory=dict)
-    """Options of the architecture's `solve`, such as strides."""
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("arch", self.arch, tuple(ARCHITECTURES)),
-            ("preset", self.preset, tuple(PRESET_PASSES)),
-            ("optimizer", self.optimizer, OPTIMIZERS),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{name} is {value}, allowed are {', '.join(allowed)}")
-        for name, number, low, high in (
-            ("weight_bits", self.weight_bits, 2, 16),
-            ("embed_bits", self.embed_bits, 2, 16),
-            ("prune", self.prune, 0.0, 0.95),
-            ("max_time_s", self.max_time_s, 1.0, 1e7),
-            ("passes", self.passes, 1, 10**6),
-            ("batch", self.batch, 1, 1024),
-            ("lr", self.lr, 1e-7, 1.0),
-            ("beta2", self.beta2, 0.5, 0.9999),
-            ("seed", self.seed, 0, 2**63 - 2),
-        ):
-            if number is not None and not low <= number <= high:
-                raise UsageError(f"{name} is {number}, allowed is {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +33,9 @@ class Plan:
     width: int
     n_params: int
     macs_per_pixel: int
-    max_bytes: int
+    max_bytes: int | None
+    """Most bytes of the file; None leaves the size to the network."""
+    expected_bytes: int
     fit: FitSettings
 
     def model(self) -> VideoModel:
@@ -150,8 +67,12 @@ def make_plan(
     """Choose the network and schedule; raise UsageError when no network fits the target."""
     check_loss(options.loss, height, width)
     cls = ARCHITECTURES[options.arch][1]
-    max_bytes = options.target.max_bytes(n_frames, height, width, frame_rate)
     least = smallest_bytes(options.arch, n_frames, height, width, overhead_bytes, **options.model)
+    bits = _bits_per_param(options)
+    if options.n_params is not None and not options.target.given:
+        max_bytes = overhead_bytes + int(options.n_params * bits / 8)
+    else:
+        max_bytes = options.target.max_bytes(n_frames, height, width, frame_rate)
     if max_bytes < least:
         n_pixels = n_frames * height * width
         raise UsageError(
@@ -160,20 +81,43 @@ def make_plan(
             f"about {least} bytes ({8 * least / n_pixels:.4g} bpp)"
         )
     target_bits = 8 * max_bytes * RATE_AIM
-    coded_bits = target_bits - 8 * overhead_bytes
-    bits = min(BITS_PER_PARAM[options.preset], options.weight_bits - 0.5)
-    kept = 1 - options.prune
-    n_params = max(coded_bits / bits / kept, 8 * (least - overhead_bytes) / _MIN_BITS_PER_PARAM)
+    least_params = 8 * (least - overhead_bytes) / _MIN_BITS_PER_PARAM
+    n_params = options.n_params or max((target_bits - 8 * overhead_bytes) / bits, least_params)
     config = cls.solve(n_params, n_frames, height, width, **options.model)
     model = shape_only(cls, config, n_frames, height, width)
+    free = options.coding == "ptq" and options.n_params is not None and not options.target.given
     batch = min(options.batch or 2, n_frames)
     passes = options.passes or PRESET_PASSES[options.preset]
-    n_steps = passes * math.ceil(n_frames / batch)
+    n_steps = passes * math.ceil(n_frames / max(batch, model.clip_frames))
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
-    rates = {}
+    fit = FitSettings(
+        n_steps=n_steps,
+        target_bits=target_bits,
+        batch=batch,
+        coding=options.coding,
+        loss=options.loss,
+        side_weight=_check_side_weight(options, model),
+        optimizer=options.optimizer,
+        beta1=options.beta1,
+        beta2=options.beta2,
+        lr_schedule=options.lr_schedule,
+        warmup_share=options.warmup,
+        lr_floor=options.lr_floor,
+        analysis=_pick_analysis(options, cls),
+        analysis_share=options.analysis_share,
+        weight_bits=options.weight_bits,
+        embed_bits=options.embed_bits,
+        quant_axis=options.quant_axis,
+        prune=options.prune,
+        prune_at=options.prune_at,
+        prune_scope=options.prune_scope,
+        seed=options.seed,
+        bf16=bf16,
+        max_time_s=options.max_time_s,
+    )
     if options.lr is not None:
-        rates = {"lr": options.lr, "lr_matrix": options.lr}
+        fit = replace(fit, lr=options.lr, lr_matrix=options.lr)
     return Plan(
         arch=options.arch,
         config=config,
@@ -182,20 +126,34 @@ def make_plan(
         width=width,
         n_params=count_params(model),
         macs_per_pixel=model.macs_per_frame() // (height * width),
-        max_bytes=max_bytes,
-        fit=FitSettings(
-            n_steps=n_steps,
-            target_bits=target_bits,
-            batch=batch,
-            loss=options.loss,
-            optimizer=options.optimizer,
-            beta2=options.beta2,
-            weight_bits=options.weight_bits,
-            embed_bits=options.embed_bits,
-            prune=options.prune,
-            seed=options.seed,
-            bf16=bf16,
-            max_time_s=options.max_time_s,
-            **rates,
-        ),
+        max_bytes=None if free else max_bytes,
+        expected_bytes=max_bytes,
+        fit=fit,
     )
+
+
+def _bits_per_param(options: EncodeOptions) -> float:
+    """Return the bits of the file for each parameter that size the network."""
+    if options.coding == "ptq":
+        # Min-max quantised weights keep about 94 % of their bits after entropy coding, and which
+        # of them are zero costs the entropy of that.
+        kept = 1 - options.prune
+        mask = -sum(p * math.log2(p) for p in (kept, options.prune) if 0 < p < 1)
+        return kept * 0.94 * options.weight_bits + mask
+    bits = min(BITS_PER_PARAM[options.preset], options.weight_bits - 0.5)
+    return bits * (1 - options.prune)
+
+
+def _pick_analysis(options: EncodeOptions, cls: type[VideoModel]) -> str:
+    kind = cls.analyses[0] if options.analysis is None else options.analysis
+    if kind not in cls.analyses:
+        raise UsageError(
+            f"analysis is {kind}, allowed with {options.arch} are {', '.join(cls.analyses)}"
+        )
+    return kind
+
+
+def _check_side_weight(options: EncodeOptions, model: VideoModel) -> float:
+    if options.side_weight > 0 and model.side_heads() is None:
+        raise UsageError(f"{options.arch} has no heads at lower resolutions for --side-weight")
+    return options.side_weight

@@ -5,22 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nvcodec.models.base import VideoModel
+PRUNE_SCOPES = ("global", "layer")
 
 
-def prune_masks(model: VideoModel, share: float) -> dict[str, Tensor]:
-    """Return 0/1 masks that remove the given share of all weights, smallest magnitudes first.
+def share_removed(share: float, step: int, n_steps: int) -> float:
+    """Return the share that is removed after pruning step 1..n_steps: equal parts of the rest."""
+    return float(1 - (1 - share) ** (step / n_steps))
 
-    Global unstructured L1 pruning (NeRV); biases and latents are kept.
+
+def prune_masks(weights: dict[str, Tensor], share: float, scope: str) -> dict[str, Tensor]:
+    """Return 0/1 masks that remove the given share of the weights, smallest magnitudes first.
+
+    Unstructured L1 pruning: over all tensors together (NeRV) or in each tensor.
     """
-    weights = {
-        name: p.detach()
-        for name, p in model.named_parameters()
-        if p.ndim > 1 and name not in model.latent_names
-    }
-    magnitudes = torch.cat([w.abs().flatten() for w in weights.values()])
-    n_removed = int(share * len(magnitudes))
-    if n_removed == 0:
-        return {}
-    threshold = magnitudes.kthvalue(n_removed).values
-    return {name: (w.abs() > threshold).to(w.dtype) for name, w in weights.items()}
+    groups = [[name] for name in weights] if scope == "layer" else [list(weights)]
+    masks: dict[str, Tensor] = {}
+    for names in groups:
+        magnitudes = torch.cat([weights[name].abs().flatten() for name in names])
+        n_removed = int(share * len(magnitudes))
+        if n_removed == 0:
+            continue
+        threshold = magnitudes.kthvalue(n_removed).values
+        for name in names:
+            masks[name] = (weights[name].abs() > threshold).to(weights[name].dtype)
+    return masks

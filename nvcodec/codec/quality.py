@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nvcodec.codec.fit import Fit
-from nvcodec.codec.plan import Plan, Target
+from nvcodec.codec.options import Target
+from nvcodec.codec.plan import Plan
 from nvcodec.codec.work import EncodeWork
 from nvcodec.errors import ResourceError
 from nvcodec.events import Log
@@ -33,7 +34,7 @@ def encode_to_psnr(work: EncodeWork, psnr_db: float) -> tuple[Plan, Fit, bytes]:
     fit = work.make_fit(probe)
     work.run(fit, None, {})
     reached_db, _ = _measure(work, probe, fit, 0.0)
-    bpp = 8 * probe.max_bytes / work.source.n_pixels
+    bpp = 8 * probe.expected_bytes / work.source.n_pixels
     best: tuple[Plan, Fit, bytes] | None = None
     for _ in range(_MAX_ATTEMPTS):
         bpp *= 2 ** ((psnr_db - reached_db + _MARGIN_DB) / _DB_PER_OCTAVE)
@@ -67,8 +68,7 @@ def _smallest_bpp(work: EncodeWork, bpp: float) -> float:
 
 def _measure(work: EncodeWork, plan: Plan, fit: Fit, octaves: float) -> tuple[float, bytes]:
     """Return PSNR and bytes of the network with its steps scaled by 2^octaves."""
-    assert fit.quantizer is not None
-    data = work.file(plan, fit.quantizer.quantize(fit.parameters(), octaves))
+    data = work.file(plan, fit.quantized(octaves))
     meter, _ = work.prove(data, with_ms_ssim=False)
     return meter.psnr_db, data
 

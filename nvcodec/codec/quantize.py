@@ -161,6 +161,9 @@ class Quantizer(nn.Module):
 
 
 def load_tensors(model: VideoModel, tensors: list[QTensor]) -> None:
-    """Put dequantised tensors into the model."""
-    state = {q.spec.name: torch.from_numpy(dequantize(q)) for q in tensors}
-    model.load_state_dict(state)
+    """Put dequantised tensors into the model, one for each of its parameters."""
+    values = {q.spec.name: torch.from_numpy(dequantize(q)) for q in tensors}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(values.pop(name))
+    model.eval()

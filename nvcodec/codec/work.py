@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
-from nvcodec.codec.decoder import VideoFile
+from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
-from nvcodec.codec.plan import EncodeOptions, Plan, Target, make_plan, smallest_bytes
-from nvcodec.codec.quantize import Quantizer
+from nvcodec.codec.options import EncodeOptions, Target
+from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.rate import fit_size
 from nvcodec.errors import Interrupted, ResourceError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
@@ -163,8 +163,8 @@ class EncodeWork:
     def make_fit(self, plan: Plan) -> Fit:
         """Return a new run from the plan's seed."""
 
-        def measure_bits(quantizer: Quantizer, parameters: dict[str, Tensor]) -> float:
-            return 8.0 * len(self.file(plan, quantizer.quantize(parameters)))
+        def measure_bits(tensors: list[QTensor]) -> float:
+            return 8.0 * len(self.file(plan, tensors))
 
         torch.manual_seed(plan.fit.seed)
         return Fit(plan.model(), self.frames, plan.fit, measure_bits)
@@ -172,7 +172,7 @@ class EncodeWork:
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
         settings = replace(plan.fit, max_time_s=None)
-        last = replace(settings, analysis_share=0.0, float_share=0.0)
+        last = replace(settings, analysis_share=0.0, float_share=0.0, prune_at=(0.0,))
         best = []
         for phase in (settings, last):
             fit = self.make_fit(replace(plan, fit=phase))
@@ -222,18 +222,30 @@ class EncodeWork:
 
     def finish(self, plan: Plan, fit: Fit) -> bytes:
         """Return the bytes of the trained network at the target size."""
-        quantizer, parameters = fit.quantizer, fit.parameters()
-        assert quantizer is not None
+        if plan.max_bytes is None:
+            return self.file(plan, fit.quantized())
         tensors = fit_size(
-            lambda octaves, deadzone: quantizer.quantize(parameters, octaves, deadzone),
-            lambda tensors: len(self.file(plan, tensors)),
-            plan.max_bytes,
+            fit.quantized, lambda tensors: len(self.file(plan, tensors)), plan.max_bytes
         )
         if tensors is None:
             raise ResourceError(
                 f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
             )
         return self.file(plan, tensors)
+
+    @torch.inference_mode()
+    def measure_float(self, fit: Fit) -> QualityMeter:
+        """Return the quality of the trained network before it is rounded."""
+        meter = QualityMeter()
+        model = deepcopy(fit.model)
+        for name, value in fit.parameters().items():
+            model.get_parameter(name).copy_(value)
+        n_frames, n = len(self.frames), model.clip_frames
+        for first in range(0, n_frames, n):
+            index = torch.arange(first, min(first + n, n_frames), device=self.device)
+            for i, frame in enumerate(to_uint8(model(index)), first):
+                meter.add(frame, self.source.frames[i])
+        return meter
 
     def prove(self, data: bytes, *, with_ms_ssim: bool = True) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""

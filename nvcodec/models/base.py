@@ -6,10 +6,14 @@ its parameters, in the order of `named_parameters`, are what the file carries.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from nvcodec import fields
+from nvcodec.errors import UsageError
 
 
 class VideoModel(nn.Module):
@@ -21,7 +25,9 @@ class VideoModel(nn.Module):
     Config: ClassVar[Any]
     """The frozen, integer-only dataclass that goes into the file."""
     latent_names: ClassVar[tuple[str, ...]] = ()
-    """Parameters of shape (n_frames, channels, h, w) that hold one entry per frame."""
+    """Parameters of shape (n_entries, channels, ...) that hold one entry per clip of frames."""
+    analyses: ClassVar[tuple[str, ...]] = ("none",)
+    """Kinds of encoder networks that `analysis` can make, the default first."""
 
     def __init__(self, config: Any, n_frames: int, height: int, width: int) -> None:
         super().__init__()
@@ -30,23 +36,53 @@ class VideoModel(nn.Module):
         self.height = height
         self.width = width
 
+    @property
+    def clip_frames(self) -> int:
+        """Frames that are drawn together and share one entry of a latent."""
+        return 1
+
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
         """Draw the frames with these indices.
 
-        latents (B, channels, h, w) by name stand in for the stored entries of `latent_names`.
+        latents by name stand in for the stored entries of `latent_names`: one for each distinct
+        clip among the frames, in the order of first appearance.
         """
         raise NotImplementedError
 
-    def analysis(self) -> nn.Module | None:
-        """Return a new encoder network, frames (B, 3, H, W) -> latents, used only to fit."""
+    def draw_all(
+        self, index: Tensor, latents: dict[str, Tensor] | None, heads: nn.ModuleList
+    ) -> list[Tensor]:
+        """Draw the frames, and with `side_heads` coarser versions of them from earlier stages."""
+        raise NotImplementedError
+
+    def side_heads(self) -> nn.ModuleList | None:
+        """Return new heads for the stages before the last, used only to fit; None: it has none.
+
+        They supervise the network at several resolutions (NeRV, `lw`).
+        """
         return None
+
+    def analysis(self, kind: str) -> nn.Module | None:
+        """Return a new encoder network, used only to fit, or None for "none".
+
+        It maps the frames of clips (B clip_frames, 3, H, W) to latents (B, channels, ...).
+        """
+        return None
+
+    def freeze(self) -> None:
+        """Turn what was measured over batches while training into parameters (batch norm)."""
+        for module in self.modules():
+            freeze = getattr(module, "freeze", None)
+            if module is not self and callable(freeze):
+                freeze()
+        self.eval()
 
     def macs_per_frame(self) -> int:
         """Return the multiply-accumulates that one frame costs."""
         raise NotImplementedError
 
     def peak_activations(self) -> int:
-        """Return the values of the largest feature map of one frame."""
+        """Return the values of the largest feature map of what is drawn together."""
         raise NotImplementedError
 
     @classmethod
@@ -58,7 +94,8 @@ class VideoModel(nn.Module):
     def solve(cls, n_params: float, n_frames: int, height: int, width: int, **options: Any) -> Any:
         """Return the Config whose total parameter count comes closest to n_params from below.
 
-        Raises UsageError when an option is unknown or the smallest model is larger than n_params.
+        Options are fields of Config; those not given are chosen to suit. Raises UsageError when an
+        option is unknown or out of range, or the smallest model is larger than n_params.
         """
         raise NotImplementedError
 
@@ -74,3 +111,54 @@ def shape_only(
     """Build a model without memory for its parameters: counts hostile configurations safely."""
     with torch.device("meta"):
         return cls(config, n_frames, height, width)
+
+
+def parse_options(
+    cls: type[VideoModel], options: Mapping[str, Any], *, solved: str
+) -> dict[str, Any]:
+    """Return options as values of Config fields; names of choices become their integers.
+
+    `solved` is the field that `solve` finds itself. Raises UsageError that names what is allowed.
+    """
+    allowed = set(cls.Config.__dataclass_fields__) - {solved}
+    parsed = {}
+    for name, value in options.items():
+        if name not in allowed:
+            raise UsageError(
+                f"{cls.__name__} has no option {name}; allowed are {', '.join(sorted(allowed))}"
+            )
+        try:
+            parsed[name] = fields.parse(cls.Config, name, value)
+        except ValueError as error:
+            message = str(error).replace(f"{cls.Config.__name__}.", "")
+            raise UsageError(f"option {message}") from error
+    return parsed
+
+
+def widest(
+    cls: type[VideoModel],
+    build: Callable[[int], Any],
+    max_width: int,
+    n_params: float,
+    n_frames: int,
+    height: int,
+    width: int,
+) -> Any:
+    """Return build(w) for the largest w of 1..max_width whose model has at most n_params values.
+
+    The count must grow with w. Raises UsageError when even build(1) has more.
+    """
+
+    def count(w: int) -> int:
+        return count_params(shape_only(cls, build(w), n_frames, height, width))
+
+    if count(1) > n_params:
+        raise UsageError(
+            f"{cls.__name__} needs at least {count(1)} parameters for {n_frames} frames of "
+            f"{width}x{height}, but the target allows {int(n_params)}"
+        )
+    low, high = 1, max_width
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(middle) <= n_params else (low, middle - 1)
+    return build(low)

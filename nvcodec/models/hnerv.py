@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec import fields
-from nvcodec.errors import UsageError
 from nvcodec.fields import u8, u8_list, u16
-from nvcodec.models.base import VideoModel, count_params, shape_only
+from nvcodec.models.base import VideoModel, count_params, parse_options, shape_only, widest
+from nvcodec.models.layers import UpBlock, squash
+from nvcodec.models.strides import grid_size, narrow, solve_strides
 
 MAX_FC_DIM = 2048
 _EMBED_SHARE = 0.3
@@ -41,10 +40,7 @@ class HNeRVConfig:
         """Return the channels after each stage; ties round to even, in integers."""
         widths, width = [], self.fc_dim
         for _ in self.strides:
-            quotient, rest = divmod(width * 100, self.reduction_percent)
-            twice = 2 * rest - self.reduction_percent
-            quotient += twice > 0 or (twice == 0 and quotient % 2 == 1)
-            width = max(quotient, self.lower_width)
+            width = narrow(width, self.reduction_percent, self.lower_width)
             widths.append(width)
         return widths
 
@@ -54,8 +50,7 @@ class HNeRVConfig:
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the embedding's height and width for frames of this size."""
-        total = math.prod(self.strides)
-        return -(-height // total), -(-width // total)
+        return grid_size(self.strides, height, width)
 
 
 class HNeRV(VideoModel):
@@ -64,6 +59,7 @@ class HNeRV(VideoModel):
     Config = HNeRVConfig
     config: HNeRVConfig
     latent_names = ("embeddings",)
+    analyses = ("convnext", "none")
 
     def __init__(self, config: HNeRVConfig, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -77,7 +73,7 @@ class HNeRV(VideoModel):
         for stride, kernel, c_out in zip(
             config.strides, config.kernels(), config.widths(), strict=True
         ):
-            stages.append(nn.Conv2d(c_in, c_out * stride**2, kernel, padding=kernel // 2))
+            stages.append(UpBlock(c_in, c_out, stride=stride, kernel=kernel))
             c_in = c_out
         self.stages = nn.ModuleList(stages)
         self.head = nn.Conv2d(c_in, 3, 3, padding=1)
@@ -86,14 +82,14 @@ class HNeRV(VideoModel):
         """Draw the frames with these indices."""
         embeddings = self.embeddings[index] if latents is None else latents["embeddings"]
         x = F.gelu(self.stem(embeddings.contiguous(memory_format=torch.channels_last)))
-        for stage, stride in zip(self.stages, self.config.strides, strict=True):
-            # GELU before the shuffle: the same values, without a second pass in another layout.
-            x = F.pixel_shuffle(gelu(stage(x)), stride)
-        x = self.head(x)[:, :, : self.height, : self.width]
-        return torch.tanh(x) * 0.5 + 0.5
+        for stage in self.stages:
+            x = stage(x)
+        return squash(0, self.head(x)[:, :, : self.height, : self.width])
 
-    def analysis(self) -> nn.Module:
+    def analysis(self, kind: str) -> nn.Module | None:
         """Return the ConvNeXt encoder."""
+        if kind == "none":
+            return None
         return ConvNeXtEncoder(self.config.strides, self.config.embed_dim)
 
     def macs_per_frame(self) -> int:
@@ -101,8 +97,9 @@ class HNeRV(VideoModel):
         grid_h, grid_w = self.config.grid(self.height, self.width)
         n_pixels = grid_h * grid_w
         macs = n_pixels * self.stem.weight.numel()
-        for i, stride in enumerate(self.config.strides):
-            macs += n_pixels * self.stages.get_parameter(f"{i}.weight").numel()
+        for stage, stride in zip(self.stages, self.config.strides, strict=True):
+            assert isinstance(stage, UpBlock)
+            macs += stage.macs(n_pixels)
             n_pixels *= stride**2
         return macs + n_pixels * self.head.weight.numel()
 
@@ -131,47 +128,32 @@ class HNeRV(VideoModel):
         where 16 would take more than 30 % of n_params.
         """
         filled = _fill_options(n_params, n_frames, height, width, options)
-
-        def count(fc_dim: int) -> int:
-            config = HNeRVConfig(**filled, fc_dim=fc_dim)
-            return count_params(shape_only(cls, config, n_frames, height, width))
-
-        if count(1) > n_params:
-            raise UsageError(
-                f"hnerv needs at least {count(1)} parameters for {n_frames} frames of "
-                f"{width}x{height}, but the target allows {int(n_params)}"
-            )
-        low, high = 1, MAX_FC_DIM
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if count(middle) <= n_params else (low, middle - 1)
-        return HNeRVConfig(**filled, fc_dim=low)
+        config: HNeRVConfig = widest(
+            cls,
+            lambda fc_dim: HNeRVConfig(**filled, fc_dim=fc_dim),
+            MAX_FC_DIM,
+            n_params,
+            n_frames,
+            height,
+            width,
+        )
+        return config
 
 
 def _fill_options(
     n_params: float | None, n_frames: int, height: int, width: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return all Config fields but fc_dim, checked; n_params None asks for the smallest."""
-    allowed = set(HNeRVConfig.__dataclass_fields__) - {"fc_dim"}
-    for name in options:
-        if name not in allowed:
-            raise UsageError(
-                f"hnerv has no option {name}; allowed are {', '.join(sorted(allowed))}"
-            )
+    options = parse_options(HNeRV, options, solved="fc_dim")
     filled: dict[str, Any] = {
         "strides": solve_strides(height, width),
         "embed_dim": 1,
         "lower_width": 1,
     } | options
-    probe = HNeRVConfig(**filled, fc_dim=1)
-    try:
-        fields.check(probe)
-    except ValueError as error:
-        raise UsageError(str(error).replace("HNeRVConfig.", "option ")) from error
     if n_params is None:
         return filled
     if "embed_dim" not in options:
-        grid_h, grid_w = probe.grid(height, width)
+        grid_h, grid_w = grid_size(filled["strides"], height, width)
         share = int(_EMBED_SHARE * n_params / (n_frames * grid_h * grid_w))
         filled["embed_dim"] = max(1, min(16, share))
     if "lower_width" not in options:
@@ -182,33 +164,6 @@ def _fill_options(
             if count_params(shape_only(HNeRV, config, n_frames, height, width)) <= n_params:
                 break
     return filled
-
-
-def solve_strides(height: int, width: int) -> tuple[int, ...]:
-    """Choose upsampling factors of 5, 4, 3, 2, largest first, for frames of this size.
-
-    Prefers little padding and an embedding of about a dozen cells (the paper's best has 2x4)
-    and a small last factor.
-    """
-    best: tuple[float, tuple[int, ...]] | None = None
-    for n_stages in range(1, 7):
-        for strides in combinations_with_replacement((5, 4, 3, 2), n_stages):
-            total = math.prod(strides)
-            grid_h, grid_w = -(-height // total), -(-width // total)
-            padding = grid_h * grid_w * total**2 / (height * width) - 1
-            score = 16 * padding + abs(math.log2(grid_h * grid_w / 12)) + 0.1 * strides[-1]
-            if best is None or score < best[0]:
-                best = (score, strides)
-    assert best is not None
-    return best[1]
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Apply GELU, in place where no gradient needs x: feature maps are what decoding stores."""
-    if torch.is_grad_enabled():
-        return F.gelu(x)
-    result: Tensor = torch.ops.aten.gelu_(x)
-    return result
 
 
 class ChannelNorm(nn.Module):

@@ -1,0 +1,49 @@
+"""How to train one network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """How to train; part of what a checkpoint must match."""
+
+    n_steps: int
+    target_bits: float
+    """Bits that the file may have, headers included."""
+    batch: int = 2
+    """Frames of a step; rounded to whole clips where frames are drawn in clips."""
+    coding: str = "rd"
+    """"rd" trains with the rate in the loss, "ptq" in float to the end."""
+    loss: str = "log-mse"
+    side_weight: float = 0.0
+    """Weight of the loss of the heads at lower resolutions; 0 makes none."""
+    optimizer: str = "muon"
+    lr_matrix: float = 1e-2
+    lr: float = 1e-2
+    beta1: float = 0.9
+    beta2: float = 0.99
+    lr_schedule: str = "cosine"
+    warmup_share: float | None = None
+    """Share of the run in which the learning rate climbs; None takes 30 steps, at most 10 %."""
+    lr_floor: float = 0.02
+    """Share of the learning rate that is left at the end."""
+    analysis: str = "none"
+    analysis_share: float = 0.1
+    """Share of the schedule in which an encoder network makes the latents; then they are free."""
+    float_share: float = 0.2
+    """Share of the schedule without quantisation."""
+    hard_share: float = 0.2
+    """Share of the schedule, at its end, with real rounding."""
+    weight_bits: int = 16
+    embed_bits: int = 16
+    quant_axis: str = "best"
+    prune: float = 0.0
+    """Share of the weights that is set to zero."""
+    prune_at: tuple[float, ...] = (0.2,)
+    """Positions of the schedule at which equal parts of it are removed."""
+    prune_scope: str = "global"
+    seed: int = 0
+    bf16: bool = False
+    max_time_s: float | None = None

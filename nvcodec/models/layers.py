@@ -1,0 +1,162 @@
+"""Layers that several architectures share: activations, normalisation, upsampling, positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "leaky": F.leaky_relu,
+    "leaky01": lambda x: F.leaky_relu(x, 0.1),
+    "relu6": F.relu6,
+    "swish": F.silu,
+    "softplus": F.softplus,
+    "hardswish": F.hardswish,
+    "sin": torch.sin,
+}
+"""By name; their order is that of the integers in a Config. "leaky" has a slope of 0.01."""
+ACTIVATION_NAMES = tuple(ACTIVATIONS)
+NORM_NAMES = ("none", "bn", "in")
+UPSAMPLING_NAMES = ("pshuffle", "deconv", "bilinear")
+OUTPUT_NAMES = ("tanh", "sigmoid")
+_EPSILON = 1e-5
+
+
+def activate(kind: int, x: Tensor) -> Tensor:
+    """Apply an activation; GELU in place where no gradient needs x: decoding stores little else."""
+    if kind == 0 and not torch.is_grad_enabled():
+        result: Tensor = torch.ops.aten.gelu_(x)
+        return result
+    return ACTIVATIONS[ACTIVATION_NAMES[kind]](x)
+
+
+def squash(kind: int, x: Tensor) -> Tensor:
+    """Map the last layer's values to [0, 1]: tanh(x) / 2 + 1/2, or the logistic function."""
+    return torch.tanh(x) * 0.5 + 0.5 if kind == 0 else torch.sigmoid(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation while training; then the affine map that it has become.
+
+    The file carries `scale` and `shift` alone: `freeze` folds the running statistics into them.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...) over all axes but C."""
+        if self.training:
+            return F.batch_norm(
+                x, self.mean, self.variance, self.scale, self.shift, True, 0.1, _EPSILON
+            )
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return x * self.scale.view(shape) + self.shift.view(shape)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Fold the running mean and variance into scale and shift, once."""
+        if not self.training:
+            return
+        self.scale.div_(torch.sqrt(self.variance + _EPSILON))
+        self.shift.sub_(self.mean * self.scale)
+
+
+class InstanceNorm(nn.Module):
+    """Zero mean and unit variance of every channel of every frame; no parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...) over the axes after C."""
+        return F.instance_norm(x, eps=_EPSILON)
+
+
+def make_norm(kind: int, channels: int) -> nn.Module:
+    """Return the normalisation of NORM_NAMES[kind]."""
+    if NORM_NAMES[kind] == "bn":
+        return BatchNorm(channels)
+    return InstanceNorm() if NORM_NAMES[kind] == "in" else nn.Identity()
+
+
+class UpBlock(nn.Module):
+    """Upsampling by `stride`, normalisation and activation: act(norm(up(x))) (NeRV block).
+
+    "pshuffle" is a convolution to c_out stride^2 channels and PixelShuffle; "deconv" a transposed
+    convolution cropped to stride times its input; "bilinear" an interpolation and a convolution.
+    Kernels may be even for the last two: their padding is (k - 1) // 2 before and the rest after.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        stride: int,
+        kernel: int,
+        upsampling: int = 0,
+        norm: int = 0,
+        activation: int = 0,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kind = UPSAMPLING_NAMES[upsampling]
+        self.stride = stride
+        self.activation = activation
+        self.align_corners = align_corners
+        self.conv: nn.Conv2d | nn.ConvTranspose2d
+        if self.kind == "pshuffle":
+            self.conv = nn.Conv2d(c_in, c_out * stride**2, kernel, padding=kernel // 2)
+        elif self.kind == "deconv":
+            overlap = max(kernel - stride, 0)
+            cropped = (overlap + 1) // 2
+            extra = 2 * cropped + stride - kernel
+            self.conv = nn.ConvTranspose2d(
+                c_in, c_out, kernel, stride, padding=cropped, output_padding=extra
+            )
+        else:
+            self.conv = nn.Conv2d(c_in, c_out, kernel, padding="same")
+        self.norm = make_norm(norm, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, c_in, h, w) to (B, c_out, h stride, w stride)."""
+        if self.kind == "bilinear":
+            x = F.interpolate(
+                x, scale_factor=self.stride, mode="bilinear", align_corners=self.align_corners
+            )
+        x = self.conv(x)
+        if self.kind == "pshuffle":
+            if isinstance(self.norm, nn.Identity):
+                # The same values as after the shuffle, without a second pass in another layout.
+                return F.pixel_shuffle(activate(self.activation, x), self.stride)
+            x = F.pixel_shuffle(x, self.stride)
+        return activate(self.activation, self.norm(x))
+
+    def macs(self, n_pixels: int) -> int:
+        """Return the multiply-accumulates for an input of n_pixels, interpolation not counted."""
+        scale = self.stride**2 if self.kind == "bilinear" else 1
+        return n_pixels * scale * self.conv.weight.numel()
+
+
+def positional_encoding(t: Tensor, base: float, n_levels: int) -> Tensor:
+    """Return [sin(base^k pi t), cos(base^k pi t)] for k = 0..n_levels-1, interleaved (NeRV, eq. 2).
+
+    Shapes: t (...) -> (..., 2 n_levels); n_levels 0 returns t itself, (..., 1). Computed in float64
+    and rounded once, since base^k pi t can be large.
+    """
+    if n_levels == 0:
+        return t[..., None].float()
+    k = torch.arange(n_levels, dtype=torch.float64, device=t.device)
+    angle = t.double()[..., None] * (torch.pow(base, k) * math.pi)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
