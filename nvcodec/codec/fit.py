@@ -255,24 +255,23 @@ class Fit:
     def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
         assert self.quantizer is not None
-        mode = self.mode
-        values: dict[str, Tensor] = {}
-        latents: dict[str, Tensor] = {}
-        bits = torch.zeros((), device=self.device)
+        weights, entries, previous = {}, {}, {}
         for name, parameter in self.model.named_parameters():
-            if name in self.model.latent_names:
+            if name not in self.model.latent_names:
+                weights[name] = parameter * self.masks[name] if name in self.masks else parameter
+                continue
+            entries[name] = parameter[clips]
+            if name in self.model.steady_names:
                 after_first = (clips > 0).view(-1, *[1] * (parameter.ndim - 1))
-                previous = parameter[(clips - 1).clamp_min(0)] * after_first
-                latents[name], cost = self.quantizer(
-                    name, parameter[clips], mode, self.noise, previous
-                )
-                # The batch stands for all clips.
-                bits = bits + cost * (self.n_clips / len(clips))
-            else:
-                source = parameter * self.masks[name] if name in self.masks else parameter
-                value, cost = self.quantizer(name, source, mode, self.noise)
-                values[name] = value * self.masks[name] if name in self.masks else value
-                bits = bits + cost
+                previous[name] = parameter[(clips - 1).clamp_min(0)] * after_first
+        values, bits = self.quantizer(weights, self.mode, self.noise)
+        for name, mask in self.masks.items():
+            values[name] = values[name] * mask
+        latents: dict[str, Tensor] = {}
+        if entries:
+            latents, cost = self.quantizer(entries, self.mode, self.noise, previous or None)
+            # The batch stands for all clips.
+            bits = bits + cost * (self.n_clips / len(clips))
         return values, latents, bits
 
     @torch.no_grad()
@@ -291,7 +290,11 @@ class Fit:
         """Give every row a step and a scale."""
         self.model.freeze()
         self.quantizer = self._new_quantizer()
-        self.quantizer.initialize(self.parameters())
+        self.quantizer.initialize(
+            self.parameters(),
+            steady_names=self.model.steady_names,
+            fine_names=self.model.fine_names,
+        )
         self._renew_optimizers()
 
     @torch.no_grad()
@@ -300,8 +303,8 @@ class Fit:
         s = self.settings
         self.n_prunings += 1
         share = share_removed(s.prune, self.n_prunings, len(s.prune_at))
-        latents = self.model.latent_names
-        weights = {k: p for k, p in self.parameters().items() if is_weight(k, p, latents)}
+        fields = (*self.model.latent_names, *self.model.field_names)
+        weights = {k: p for k, p in self.parameters().items() if is_weight(k, p, fields)}
         self.masks = prune_masks(weights, share, s.prune_scope)
 
     def _renew_optimizers(self) -> None:
@@ -421,11 +424,12 @@ class Fit:
             trained["analysis"] = self.analysis
         if self.quantizer is not None:
             trained["quantizer"] = self.quantizer
-        latents = [f"model.{name}" for name in self.model.latent_names]
+        fields = (*self.model.latent_names, *self.model.field_names)
+        excluded = tuple(f"model.{name}" for name in fields)
         s = self.settings
         optimizers = make_optimizers(
             trained,
-            latents,
+            excluded,
             kind=s.optimizer,
             lr_matrix=s.lr_matrix,
             lr=s.lr,

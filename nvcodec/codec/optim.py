@@ -50,34 +50,36 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update, alpha=-group["lr"] * scale)
 
 
-def is_matrix(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool:
-    """Tell whether Muon should train this: dense kernels, neither depthwise nor latents."""
-    return parameter.ndim >= 2 and min(parameter.shape[:2]) > 1 and name not in latent_names
+def is_weight(name: str, parameter: Tensor, excluded: tuple[str, ...]) -> bool:
+    """Tell whether this is a kernel or a matrix: neither a bias nor what `excluded` begins."""
+    return parameter.ndim > 1 and not name.startswith(excluded)
 
 
-def is_weight(name: str, parameter: Tensor, latent_names: Iterable[str]) -> bool:
-    """Tell whether pruning may touch this: kernels and matrices, neither biases nor latents."""
-    return parameter.ndim > 1 and name not in latent_names
+def is_matrix(name: str, parameter: Tensor, excluded: tuple[str, ...]) -> bool:
+    """Tell whether Muon should train this: dense weights, not depthwise ones."""
+    return is_weight(name, parameter, excluded) and min(parameter.shape[:2]) > 1
 
 
 def make_optimizers(
     module: nn.Module,
-    latent_names: Iterable[str],
+    excluded: tuple[str, ...],
     *,
     kind: str,
     lr_matrix: float,
     lr: float,
     betas: tuple[float, float],
 ) -> list[torch.optim.Optimizer]:
-    """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all)."""
-    latent_names = tuple(latent_names)
+    """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all).
+
+    What `excluded` begins, latents and pictures, is never Muon's.
+    """
     named = list(module.named_parameters())
-    matrices = [p for name, p in named if kind == "muon" and is_matrix(name, p, latent_names)]
+    matrices = [p for name, p in named if kind == "muon" and is_matrix(name, p, excluded)]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(Muon(matrices, lr=lr_matrix))
     # Adam's usual beta2 of 0.999 never forgets the first gradients in a few thousand steps.
-    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=betas, eps=1e-15))
+    optimizers.append(torch.optim.Adam(rest, lr=lr, betas=betas, eps=1e-15, fused=True))
     return optimizers

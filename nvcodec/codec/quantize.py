@@ -2,7 +2,7 @@
 
 value = symbol x step. Every row of a tensor has a learned log-step and a learned log-scale b of a
 zero-mean Laplace distribution of its symbols (in steps); the estimated rate is the code length
-under that distribution (NVRC, arXiv 2409.07414, section 3, with Laplace in place of Gaussian).
+under that distribution (see rate_model.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
+from nvcodec.codec.rate_model import coded
 from nvcodec.models.base import VideoModel
 
 Mode = Literal["noise", "hard"]
@@ -22,6 +23,8 @@ Mode = Literal["noise", "hard"]
 MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
 _MIN_SCALE = 0.05
+_STEP, _FINE_STEP = 0.25, 0.02
+"""First steps as shares of a row's deviation."""
 _LOG2E = 1 / math.log(2.0)
 
 
@@ -33,6 +36,8 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
         latent = name in model.latent_names
         if latent:
             axis: int | None = 1
+        elif name.startswith(model.field_names) and len(shape) == 4:
+            axis = 1
         elif len(shape) > 1 and parameter.numel() // shape[0] >= MIN_WEIGHTS_PER_ROW:
             axis = 0
         else:
@@ -41,29 +46,10 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
     return specs
 
 
-def laplace_bits(symbols: Tensor, scale: Tensor) -> Tensor:
-    """Return the code length in bits of each (possibly non-integer) symbol; scale broadcasts.
-
-    -log2 of the Laplace mass on [symbol - 1/2, symbol + 1/2]. Both branches are clamped so that the
-    one not selected cannot overflow into a NaN gradient.
-    """
-    magnitude = symbols.abs()
-    inside = magnitude.clamp(max=0.5)
-    outside = magnitude.clamp(min=0.5)
-    centre = 1 - 0.5 * (torch.exp((inside - 0.5) / scale) + torch.exp(-(inside + 0.5) / scale))
-    tail = (
-        torch.log((1 - torch.exp(-1 / scale)).clamp_min(1e-9))
-        - (outside - 0.5) / scale
-        - math.log(2.0)
-    )
-    log_mass = torch.where(magnitude > 0.5, tail, torch.log(centre.clamp_min(1e-9)))
-    return -log_mass * _LOG2E
-
-
 class Quantizer(nn.Module):
-    """Learned steps and scales for the parameters of one model.
+    """Learned steps and scales for the parameters of one model, one of each for every row.
 
-    `levels` caps the magnitude of symbols: 2^(bits - 1) - 1 for weights and for latents.
+    Magnitudes of symbols are capped at 2^(bits - 1) - 1, for weights and for latents.
     """
 
     def __init__(self, specs: list[TensorSpec], *, weight_bits: int, embed_bits: int) -> None:
@@ -73,68 +59,97 @@ class Quantizer(nn.Module):
             spec.name: (1 << ((embed_bits if spec.temporal else weight_bits) - 1)) - 1
             for spec in specs
         }
-        self.log_step = nn.ParameterList(torch.zeros(spec.n_rows) for spec in specs)
-        self.log_scale = nn.ParameterList(torch.zeros(spec.n_rows) for spec in specs)
-        self.order = {spec.name: i for i, spec in enumerate(specs)}
-
-    def _view(self, name: str, rows: Tensor) -> Tensor:
-        spec = self.specs[name]
-        shape = [1] * len(spec.shape)
-        if spec.row_axis is not None:
-            shape[spec.row_axis] = -1
-        return rows.view(shape)
+        self.capped = min(weight_bits, embed_bits) < 16
+        self.rows: dict[str, slice] = {}
+        n_rows = 0
+        for spec in specs:
+            self.rows[spec.name] = slice(n_rows, n_rows + spec.n_rows)
+            n_rows += spec.n_rows
+        self.log_step = nn.Parameter(torch.zeros(n_rows))
+        self.log_scale = nn.Parameter(torch.zeros(n_rows))
+        self._index: dict[tuple[tuple[str, torch.Size], ...], tuple[Tensor, Tensor | None]] = {}
 
     def _rows(self, name: str, value: Tensor) -> Tensor:
         axis = self.specs[name].row_axis
         return value.reshape(1, -1) if axis is None else value.movedim(axis, 0).flatten(1)
 
+    def _row_index(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the row of every value, all tensors flattened, and its cap if there is one."""
+        key = tuple((name, value.shape) for name, value in values.items())
+        if key not in self._index:
+            rows, caps = [], []
+            for name, value in values.items():
+                axis = self.specs[name].row_axis
+                row = torch.zeros((), dtype=torch.int64)
+                if axis is not None:
+                    shape = [1] * value.ndim
+                    shape[axis] = -1
+                    row = torch.arange(value.shape[axis]).view(shape)
+                rows.append((row + self.rows[name].start).expand(value.shape).reshape(-1))
+                caps.append(torch.full((value.numel(),), self.cap[name] + 0.49))
+            device = self.log_step.device
+            cap = torch.cat(caps).to(device) if self.capped else None
+            self._index[key] = (torch.cat(rows).to(device), cap)
+        return self._index[key]
+
     @torch.no_grad()
-    def initialize(self, parameters: dict[str, Tensor], relative_step: float = 0.25) -> None:
-        """Set each step to a share of its row's deviation, or to fill the capped levels."""
-        for name, i in self.order.items():
+    def initialize(
+        self,
+        parameters: dict[str, Tensor],
+        *,
+        steady_names: tuple[str, ...] = (),
+        fine_names: tuple[str, ...] = (),
+    ) -> None:
+        """Set each step to a share of its row's deviation, or to fill the capped levels.
+
+        Scales are those of the values, or of their differences along axis 0 for `steady_names`.
+        """
+        for name in self.specs:
             rows = self._rows(name, parameters[name].float())
             deviation = rows.square().mean(1).sqrt().clamp_min(1e-6)
-            step = relative_step * deviation
+            step = (_FINE_STEP if name in fine_names else _STEP) * deviation
             step = torch.maximum(step, rows.abs().amax(1) / (self.cap[name] + 0.49))
-            self.log_step[i].copy_(step.log())
-            if self.specs[name].temporal:
+            self.log_step[self.rows[name]].copy_(step.log())
+            if name in steady_names:
                 rows = self._rows(name, torch.diff(parameters[name].float(), dim=0))
             mean = (rows / step[:, None]).abs().mean(1).nan_to_num(0.1).clamp_min(0.1)
-            self.log_scale[i].copy_(mean.log())
+            self.log_scale[self.rows[name]].copy_(mean.log())
 
     def forward(
         self,
-        name: str,
-        value: Tensor,
+        values: dict[str, Tensor],
         mode: Mode,
         generator: torch.Generator,
-        previous: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the parameter as a decoder would see it, and its estimated bits.
+        previous: dict[str, Tensor] | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return parameters as a decoder would see them, and the estimated bits of all of them.
 
         "noise" adds uniform noise of one step; "hard" rounds the symbols, and the steps to the
         eighths of an octave that the file can say, with the gradient of the identity.
-        A latent may be given as the entries of some frames only; with `previous`, the entries of
-        the frames before them (0 for the first), the bits are those of the difference in symbols.
+        Latents may be given as the entries of some clips only; with `previous`, the entries of the
+        clips before them (0 for the first), the bits are those of the difference in symbols.
         """
-        i = self.order[name]
-        row_steps = self.log_step[i].exp()
+        row, cap = self._row_index(values)
+        steps = self.log_step.exp()
         if mode == "hard":
-            eighths = step_size(step_index(row_steps.detach().cpu().double().numpy()))
-            row_steps = row_steps + (torch.from_numpy(eighths).to(row_steps) - row_steps).detach()
-        step = self._view(name, row_steps)
-        symbols = (value / step).clamp(-self.cap[name] - 0.49, self.cap[name] + 0.49)
+            eighths = step_size(step_index(steps.detach().cpu().double().numpy()))
+            steps = steps + (torch.from_numpy(eighths).to(steps) - steps).detach()
+        scales = self.log_scale.exp() + _MIN_SCALE
+        flat = torch.cat([value.reshape(-1) for value in values.values()])
+        noise = None
         if mode == "noise":
-            noise = torch.rand(symbols.shape, generator=generator, device=symbols.device)
-            symbols = symbols + noise - 0.5
-        else:
-            symbols = symbols + (symbols.round() - symbols).detach()
-        coded = symbols
+            noise = torch.rand(flat.shape, generator=generator, device=flat.device) - 0.5
+        before = None
         if previous is not None:
-            before = previous / step
-            coded = symbols - (before + (before.round() - before).detach())
-        scale = self._view(name, self.log_scale[i].exp() + _MIN_SCALE)
-        return symbols * step, laplace_bits(coded, scale).sum()
+            earlier = (previous.get(name, torch.zeros_like(v)) for name, v in values.items())
+            before = torch.cat([value.reshape(-1) for value in earlier])
+        seen, bits = coded(flat, steps, scales, row, noise, before, cap)
+        pieces = torch.split(seen, [value.numel() for value in values.values()])
+        shaped = {
+            name: piece.view(value.shape)
+            for (name, value), piece in zip(values.items(), pieces, strict=True)
+        }
+        return shaped, bits
 
     @torch.no_grad()
     def quantize(
@@ -146,9 +161,8 @@ class Quantizer(nn.Module):
         exceeds 1/2 + deadzone: what costs least to draw nearer to zero goes first, as in RDOQ.
         """
         tensors = []
-        for name, i in self.order.items():
-            spec = self.specs[name]
-            log2_step = self.log_step[i].double().cpu().numpy() * _LOG2E
+        for name, spec in self.specs.items():
+            log2_step = self.log_step[self.rows[name]].double().cpu().numpy() * _LOG2E
             steps = step_index(np.exp2(log2_step + octaves))
             shape = [1] * len(spec.shape)
             if spec.row_axis is not None:

@@ -167,7 +167,9 @@ class EncodeWork:
             return 8.0 * len(self.file(plan, tensors))
 
         torch.manual_seed(plan.fit.seed)
-        return Fit(plan.model(), self.frames, plan.fit, measure_bits)
+        model = plan.model()
+        model.prepare(self.frames)
+        return Fit(model, self.frames, plan.fit, measure_bits)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""

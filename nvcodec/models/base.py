@@ -26,6 +26,14 @@ class VideoModel(nn.Module):
     """The frozen, integer-only dataclass that goes into the file."""
     latent_names: ClassVar[tuple[str, ...]] = ()
     """Parameters of shape (n_entries, channels, ...) that hold one entry per clip of frames."""
+    steady_names: ClassVar[tuple[str, ...]] = ()
+    """Latents whose entries change little, so that training estimates the rate of differences."""
+    field_names: ClassVar[tuple[str, ...]] = ()
+    """Parameters, by the start of their names, that are pictures, not matrices to multiply by."""
+    fine_names: ClassVar[tuple[str, ...]] = ()
+    """Latents that need steps far below their deviation, such as coordinates."""
+    density: ClassVar[float] = 1.0
+    """Bits a parameter that suit this architecture, relative to plain convolutions."""
     analyses: ClassVar[tuple[str, ...]] = ("none",)
     """Kinds of encoder networks that `analysis` can make, the default first."""
 
@@ -48,6 +56,9 @@ class VideoModel(nn.Module):
         clip among the frames, in the order of first appearance.
         """
         raise NotImplementedError
+
+    def prepare(self, frames: Tensor) -> None:
+        """Set starting values from the frames (N, 3, H, W) uint8 that will be fitted."""
 
     def draw_all(
         self, index: Tensor, latents: dict[str, Tensor] | None, heads: nn.ModuleList

@@ -59,6 +59,7 @@ class HNeRV(VideoModel):
     Config = HNeRVConfig
     config: HNeRVConfig
     latent_names = ("embeddings",)
+    steady_names = ("embeddings",)
     analyses = ("convnext", "none")
 
     def __init__(self, config: HNeRVConfig, n_frames: int, height: int, width: int) -> None:

@@ -1,0 +1,80 @@
+"""The hand-written derivatives of the rate are those of the plain formula, and stay finite."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvcodec.codec.rate_model import coded, laplace_nats
+
+ZEROS = torch.zeros(4, dtype=torch.int64)
+
+
+def plain_bits(x, b):
+    """Return the code lengths by the textbook formula, for autograd in float64."""
+    a = x.abs()
+
+    def cdf(value):
+        tail = 0.5 * torch.exp(-value.abs() / b)
+        return torch.where(value > 0, 1 - tail, tail)
+
+    near = -torch.log(cdf(a + 0.5) - cdf(a - 0.5))
+    far = (a - 0.5) / b + math.log(2) - torch.log(1 - torch.exp(-1 / b))
+    return torch.where(a > 0.5, far, near) / math.log(2)
+
+
+def plain_coded(values, steps, scales, row, noise, before, cap):
+    step = steps[row]
+    exact = values / step
+    symbols = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
+    symbols = symbols + ((symbols.round() - symbols).detach() if noise is None else noise)
+    difference = symbols
+    if before is not None:
+        old = before / step
+        difference = symbols - (old + (old.round() - old).detach())
+    return symbols * step, plain_bits(difference, scales[row]).sum()
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize(("steady", "capped"), [(False, False), (True, False), (False, True)])
+def test_derivatives_are_those_of_the_formula(hard, steady, capped):
+    g = torch.Generator().manual_seed(3)
+    n = 300
+    row = torch.arange(n) % 4
+    steps = torch.tensor([0.1, 0.4, 1.0, 2.5], dtype=torch.float64)
+    scales = torch.tensor([0.3, 0.5, 2.0, 40.0], dtype=torch.float64)
+    values = torch.randn(n, generator=g, dtype=torch.float64) * 2 * steps[row]
+    noise = None if hard else torch.rand(n, generator=g, dtype=torch.float64) - 0.5
+    before = values + torch.randn(n, generator=g, dtype=torch.float64) * steps[row]
+    cap = torch.full((n,), 1.49, dtype=torch.float64) if capped else None
+    weights = torch.randn(n, generator=g, dtype=torch.float64)
+    results = []
+    for function in (plain_coded, coded):
+        inputs = [x.clone().requires_grad_() for x in (values, steps, scales, before)]
+        v, s, b, old = inputs
+        seen, bits = function(v, s, b, row, noise, old if steady else None, cap)
+        (seen * weights).sum().add(0.3 * bits).backward()
+        results.append([seen, bits, *(x.grad for x in inputs[: 4 if steady else 3])])
+    for ours, plain in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-9)
+
+
+@given(scale=st.floats(0.05, 200), symbol=st.floats(-1e4, 1e4))
+@settings(max_examples=200, deadline=None)
+def test_code_lengths_and_derivatives_are_finite(scale, symbol):
+    x = torch.tensor([symbol, 0.5, -0.5, 0.0])
+    nats, slope, by_scale = laplace_nats(
+        x, torch.tensor([scale]), torch.zeros(4, dtype=torch.int64)
+    )
+    assert (nats >= -1e-6).all()
+    for value in (nats, slope, by_scale):
+        assert torch.isfinite(value).all()
+
+
+def test_code_lengths_sum_to_a_distribution():
+    x = torch.arange(-400, 401).float()
+    for scale in (0.06, 0.7, 5.0, 30.0):
+        nats, _, _ = laplace_nats(x, torch.tensor([scale]), torch.zeros(801, dtype=torch.int64))
+        assert float(torch.exp(-nats).sum()) == pytest.approx(1, abs=1e-3)
