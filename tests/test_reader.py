@@ -259,14 +259,6 @@ def test_alpha_is_dropped_and_said(tmp_path):
     assert (frames[0] == moving_frames(1)[0]).all()
 
 
-def test_varying_frame_rate_is_said_once(tmp_path):
-    path = make_video(tmp_path / "x.mp4", frames=moving_frames(8), times=[0, 1, 2, 5, 6, 9, 10, 14])
-    frames, _, warnings = read_all(path)
-    assert len(frames) == 8
-    assert len(warnings) == 1
-    assert "frame rate varies" in warnings[0]
-
-
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(60), Fraction(25, 2)])
 def test_constant_rates_are_exact_and_not_called_varying(tmp_path, suffix, rate):

@@ -13,10 +13,12 @@ import click
 from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
     arch_option,
+    audio_option,
     encode_options,
     json_option,
     overwrite_option,
     quiet_option,
+    subtitles_option,
     target_options,
     training_options,
     verbose_option,
@@ -33,7 +35,11 @@ from nvcodec.events import Event, Progress, Result
 @target_options
 @training_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
-@click.option("--no-metadata", is_flag=True, help="Do not store program version and preset.")
+@audio_option
+@subtitles_option
+@click.option(
+    "--no-metadata", is_flag=True, help="Store no program version, preset, chapters and tags."
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan and the expected time.")
 @overwrite_option
 @json_option
@@ -61,6 +67,7 @@ def encode(
 
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames")}
+    shared |= {kind: given[kind] == "copy" for kind in ("audio", "subtitles")}
     shared["metadata"] = not given["no_metadata"]
     with make_listener(json=json, quiet=quiet) as listen, stop_requests() as stop:
 

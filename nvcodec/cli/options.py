@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("hnerv",)
 PRESETS = ("fast", "medium", "slow")
+COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("muon", "adam")
 LOSSES = (
@@ -45,6 +46,12 @@ start_option = click.option(
 frames_option = click.option(
     "--frames", type=click.IntRange(1, MAX_FRAME), help="Number of frames.  [default: all]"
 )
+audio_option = click.option(
+    "--audio", type=click.Choice(COPY), default="copy", help="Copy the sound, or leave it out."
+)
+subtitles_option = click.option(
+    "--subtitles", type=click.Choice(COPY), default="copy", help="The same for subtitles."
+)
 arch_option = click.option(
     "--arch", type=click.Choice(ARCHITECTURES), default="hnerv", help="Architecture."
 )
@@ -64,13 +71,13 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 target_options = _all(
     (
         click.option(
-            "--bpp", type=float, help="Target: bits per pixel of the file.  [default: 0.05]"
+            "--bpp", type=float, help="Target: bits per pixel, sound not counted.  [default: 0.05]"
         ),
         click.option(
             "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
         ),
         click.option(
-            "--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M."
+            "--size", callback=amount, help="Target: bytes of the whole file, such as 500k or 1M."
         ),
         click.option(
             "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from nvcodec import storage
+from nvcodec.bitstream.extras import track_bytes
+from nvcodec.bitstream.header import add_tracks
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.plan import EncodeOptions, Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.work import EncodeWork, read_source
+from nvcodec.codec.work import EncodeWork, Keep, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
 
@@ -31,7 +33,13 @@ class EncodeResult:
 
     n_bytes: int
     bpp: float
+    """Of the file without the copied tracks."""
     target_bytes: int
+    """Most bytes of the file without the copied tracks."""
+    audio_bytes: int
+    """Bytes of the file that hold copied sound."""
+    subtitle_bytes: int
+    """Bytes of the file that hold copied subtitles."""
     psnr_db: float
     ms_ssim: float | None
     psnr_per_frame_db: list[float]
@@ -72,17 +80,20 @@ def dry_run(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
     metadata: bool = True,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
+    video = read_source(source, start=start, count=frames, keep=keep, listener=listener)
     work = EncodeWork(
         video,
         options or EncodeOptions(),
         device=picked,
-        metadata=metadata,
+        keep=keep,
         listener=listener,
         stop=lambda: False,
     )
@@ -101,6 +112,8 @@ def encode(
     frames: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    audio: bool = True,
+    subtitles: bool = True,
     metadata: bool = True,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
@@ -116,7 +129,9 @@ def encode(
         frames: number of frames; None takes all.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
-        metadata: store program version and preset in the file.
+        audio: copy the sound into the file.
+        subtitles: copy the subtitles into the file.
+        metadata: store program version, preset, chapters and tags in the file.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -132,24 +147,27 @@ def encode(
         local = None if str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
-    work = EncodeWork(
-        video, options, device=picked, metadata=metadata, listener=listener, stop=stop
-    )
+    keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
+    video = read_source(source, start=start, count=frames, keep=keep, listener=listener)
+    work = EncodeWork(video, options, device=picked, keep=keep, listener=listener, stop=stop)
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
     else:
         plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
-    meter, decode_fps = work.prove(data)
+    data = add_tracks(data, video.extras.tracks)
+    meter, decode_fps = work.prove(data, with_tracks=True)
+    audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
     if path is not None:
         storage.write_atomic(path, data)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return data, EncodeResult(
         n_bytes=len(data),
-        bpp=8 * len(data) / video.n_pixels,
+        bpp=8 * (len(data) - audio_bytes - subtitle_bytes) / video.n_pixels,
         target_bytes=plan.max_bytes,
+        audio_bytes=audio_bytes,
+        subtitle_bytes=subtitle_bytes,
         psnr_db=meter.psnr_db,
         ms_ssim=meter.ms_ssim,
         psnr_per_frame_db=meter.psnr_per_frame_db,

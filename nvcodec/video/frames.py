@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from nvcodec.media import Timing
+
 IDENTITY = 0
 """Matrix code of RGB (planes G, B, R)."""
 BT709 = 1
@@ -45,7 +47,7 @@ class VideoInfo:
     height: int
     """Pixels, before any rotation."""
     frame_rate: Fraction
-    """Frames/s; 25 where the source says none."""
+    """Frames/s, the mean where it varies; 25 where the source says none."""
     color: ColorTags
     bit_depth: int
     """Bits per sample of the source, 8 to 16."""
@@ -57,6 +59,8 @@ class VideoInfo:
     """Size of the source file; None for standard input and folders."""
     rotation: int = 0
     """Degrees, counterclockwise, that a player should turn the picture by."""
+    timing: Timing | None = None
+    """When each frame is shown; None: at the frame rate from time 0 on."""
 
 
 def default_matrix(height: int) -> int:

@@ -50,6 +50,10 @@ class Picture:
     """True: the source also has an alpha plane, which is left out."""
     rotation: int = 0
     """Degrees counterclockwise."""
+    pts: int | None = None
+    """Time in ticks of the source; None where it gives none."""
+    duration: int | None = None
+    """Ticks; None or 0 where the source does not say."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -209,4 +213,6 @@ def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
         tags=tags,
         alpha=alpha,
         rotation=source.rotation,
+        pts=source.pts,
+        duration=source.duration,
     )

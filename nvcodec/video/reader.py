@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvcodec.errors import InputError, UsageError
+from nvcodec.media import NO_EXTRAS, Extras, Window
 from nvcodec.video.frames import VideoInfo
 from nvcodec.video.planes import Picture, check_size, to_rgb
 from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
+from nvcodec.video.timing import FrameTimes
 from nvcodec.video.y4m import MAGIC, Y4mSource
 
 
@@ -33,6 +36,9 @@ class VideoReader:
         """Decode up to frame `start`; use open_video instead of calling this."""
         self._source = source
         self._warnings: list[str] = []
+        self._start = start
+        self._cut = False
+        self._times = FrameTimes(time_base=source.time_base, rates=source.rates)
         self._frames = self._decode(start, count)
         self.info = self._open(start)
 
@@ -63,7 +69,7 @@ class VideoReader:
         return VideoInfo(
             width=width,
             height=height,
-            frame_rate=source.frame_rate,
+            frame_rate=source.rates[0],
             color=first.tags,
             bit_depth=first.bit_depth,
             chroma=first.chroma,
@@ -73,6 +79,7 @@ class VideoReader:
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
+        self._times.add(self._first.pts, self._first.duration)
         yield to_rgb(self._first)
         done = 1
         while count is None or done < count:
@@ -80,8 +87,10 @@ class VideoReader:
             if picture is None:
                 break
             self._check(picture, start + done)
+            self._times.add(picture.pts, picture.duration)
             yield to_rgb(picture)
             done += 1
+        self._cut = done == count
         if count is not None and done < count:
             self._warnings.append(f"{count} frames were asked for, but only {done} are there")
 
@@ -93,6 +102,34 @@ class VideoReader:
                 f"{self._source.name} changes its size from {was} to {now} at frame {index}; "
                 f"all frames must have one size"
             )
+
+    def resolve_timing(self) -> None:
+        """Put the times of all frames into `info`, once these have been read."""
+        if self.info.timing is not None:
+            return
+        timing, rate, warning = self._times.resolve(keep_start=self._start == 0)
+        if warning:
+            self._warnings.append(warning)
+        self.info = replace(self.info, frame_rate=rate, timing=timing)
+
+    def read_extras(
+        self, *, audio: bool = True, subtitles: bool = True, tags: bool = True
+    ) -> Extras:
+        """Return what lies beside the frames that have been read, see `TrackReader.read`."""
+        self.resolve_timing()
+        timing = self.info.timing
+        assert timing is not None
+        start = self._times.start_s(self._start)
+        length = timing.seconds(len(timing.pts)) - timing.seconds(0)
+        window = Window(
+            start=start if self._start > 0 else None, end=start + length if self._cut else None
+        )
+        with self._source.tracks() as reader:
+            if reader is None:
+                return NO_EXTRAS
+            extras = reader.read(audio=audio, subtitles=subtitles, tags=tags, window=window)
+            self._warnings += reader.warnings
+        return extras
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return self._frames

@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
+from nvcodec.media import Extras
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.frames import IDENTITY, UNSPECIFIED, ColorTags, VideoInfo, default_matrix
 from nvcodec.video.planes import view_plane
+from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, COUNTER, numbered, reason, silence
 from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
 
@@ -34,6 +37,7 @@ class Sink(Protocol):
 
     name: str
     description: str
+    warnings: list[str]
 
     def write(self, rgb: RGB) -> None:
         """Append a frame."""
@@ -53,33 +57,85 @@ def yuv_tags(info: VideoInfo) -> ColorTags:
     return replace(info.color, matrix=matrix, full_range=False, siting=0, specified=True)
 
 
-class ContainerSink:
-    """H.264 in .mp4 or FFV1 in .mkv."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFormat:
+    """How pictures are coded in a file."""
 
-    def __init__(self, path: Path, info: VideoInfo) -> None:
+    muxer: str
+    codec: str
+    options: dict[str, str]
+    chroma: int
+    """As in VideoInfo."""
+    title: str
+
+    @property
+    def pixel_format(self) -> str:
+        """FFmpeg's name."""
+        return {0: "bgr0", 400: "gray"}.get(self.chroma, f"yuv{self.chroma}p")
+
+
+def h264(info: VideoInfo, muxer: str) -> VideoFormat:
+    """Return H.264; crf 12 is below what the eye can tell."""
+    chroma = info.chroma or 420
+    # x264 codes halved chroma only of even sides.
+    if (chroma in (420, 422) and info.width % 2) or (chroma == 420 and info.height % 2):
+        chroma = 444
+    options = {"crf": "12", "preset": "medium"}
+    return VideoFormat(
+        muxer=muxer, codec="libx264", options=options, chroma=chroma, title="H.264 crf 12"
+    )
+
+
+def ffv1(info: VideoInfo, muxer: str) -> VideoFormat:
+    """Return FFV1, which is lossless."""
+    chroma = 0 if info.color.matrix == IDENTITY else info.chroma
+    # Version 3 has checksums, but cannot cut tiny pictures into its slices.
+    options = {"level": "3" if min(info.width, info.height) >= 32 else "1"}
+    return VideoFormat(
+        muxer=muxer, codec="ffv1", options=options, chroma=chroma, title="FFV1 lossless"
+    )
+
+
+def vp9(info: VideoInfo, muxer: str) -> VideoFormat:
+    """Return VP9; crf 12 is below what the eye can tell."""
+    chroma = {0: 420, 400: 420}.get(info.chroma, info.chroma)
+    options = {"crf": "12", "b:v": "0", "deadline": "good", "cpu-used": "4"}
+    return VideoFormat(
+        muxer=muxer, codec="libvpx-vp9", options=options, chroma=chroma, title="VP9 crf 12"
+    )
+
+
+CONTAINERS = {
+    ".mp4": (h264, "mp4"),
+    ".mov": (h264, "mov"),
+    ".mkv": (ffv1, "matroska"),
+    ".webm": (vp9, "webm"),
+}
+"""By suffix: how pictures are coded, and FFmpeg's name of the container."""
+
+
+class ContainerSink:
+    """A file that FFmpeg muxes: pictures, and beside them the tracks that it can hold."""
+
+    def __init__(self, path: Path, info: VideoInfo, extras: Extras) -> None:
         """Open the temporary file beside `path`; ResourceError if that fails."""
         silence()
         self.name = str(path)
+        self.warnings: list[str] = []
         self._path = path
         self._part = storage.part_path(path)
         self._n_frames = 0
         self._size = (info.width, info.height)
-        if path.suffix.lower() == ".mp4":
-            # x264 codes 4:2:0 only with even sides; crf 12 is below what the eye can tell.
-            odd = info.width % 2 or info.height % 2
-            self._chroma = 444 if odd else 420
-            codec, options = "libx264", {"crf": "12", "preset": "medium"}
-            muxing = {"movflags": "+faststart"}
-            title = "H.264 crf 12"
-        else:
-            self._chroma = 0 if info.color.matrix == IDENTITY else info.chroma
-            # Version 3 has checksums, but cannot cut tiny pictures into its slices.
-            level = "3" if min(self._size) >= 32 else "1"
-            codec, options, muxing = "ffv1", {"level": level}, {}
-            title = "FFV1 lossless"
-        names = {0: "bgr0", 400: "gray"}
-        self._format = names.get(self._chroma, f"yuv{self._chroma}p")
-        self.description = f"{title} {self._format}"
+        choose, muxer = CONTAINERS[path.suffix.lower()]
+        coding = choose(info, muxer)
+        self._chroma, self._format = coding.chroma, coding.pixel_format
+        self.description = f"{coding.title} {self._format}"
+        self._timing = info.timing
+        time_base = 1 / info.frame_rate if info.timing is None else info.timing.time_base
+        muxing = {}
+        if muxer in ("mp4", "mov"):
+            # The time at which a track starts is given in ticks of the movie.
+            muxing = {"movflags": "+faststart", "movie_timescale": str(_movie_ticks(time_base))}
         # Neither container can carry every siting through PyAV, so chroma goes to the left.
         tags = info.color if self._chroma == 0 else replace(yuv_tags(info), siting=0)
         self._tags = tags
@@ -89,22 +145,27 @@ class ContainerSink:
             "color_primaries": tags.primaries,
             "color_trc": tags.transfer,
         }
-        self._container = av.open(str(self._part), "w", options=muxing)
+        self._container = av.open(str(self._part), "w", format=muxer, options=muxing)
         try:
-            stream = self._container.add_stream(codec, rate=info.frame_rate, options=options)
+            stream = self._container.add_stream(
+                coding.codec, rate=info.frame_rate, options=coding.options
+            )
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = self._format
-            self._stream.codec_context.time_base = 1 / info.frame_rate
+            self._stream.codec_context.time_base = time_base
             for key, code in self._codes.items():
                 setattr(self._stream.codec_context, key, code)
+            self._tracks = TrackMuxer(self._container, extras.tracks, name=self.name, format=muxer)
+            self.warnings += self._tracks.warnings
+            write_words(self._container, extras)
         except BaseException:
             self.abort()
             raise
 
     def write(self, rgb: RGB) -> None:
-        """Convert, encode and mux a frame."""
+        """Convert, encode and mux a frame, and what is heard and read until then."""
         frame = av.VideoFrame(*self._size, self._format)
         if self._chroma == 0:
             pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
@@ -117,15 +178,28 @@ class ContainerSink:
                 view_plane(target, plane.shape[1], "u1")[:] = plane
         for key, code in self._codes.items():
             setattr(frame, key, code)
-        frame.pts = self._n_frames
+        frame.pts, frame.duration = self._ticks()
         frame.time_base = self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(frame))
+        with self._tracks.blamed():
+            self._tracks.advance(frame.pts * frame.time_base)
+            self._container.mux(self._stream.encode(frame))
         self._n_frames += 1
 
+    def _ticks(self) -> tuple[int, int]:
+        """Return time and duration of the next frame."""
+        index = self._n_frames
+        if self._timing is None:
+            return index, 1
+        pts = self._timing.pts
+        after = pts[index + 1] if index + 1 < len(pts) else pts[index] + self._timing.duration
+        return pts[index], after - pts[index]
+
     def commit(self) -> None:
-        """Flush the encoder, close the file and rename it."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        """Flush the encoder, write what is left of the tracks, close the file and rename it."""
+        with self._tracks.blamed():
+            self._container.mux(self._stream.encode(None))
+            self._tracks.advance(None)
+            self._container.close()
         storage.commit(self._part, self._path)
 
     def abort(self) -> None:
@@ -135,12 +209,30 @@ class ContainerSink:
         self._part.unlink(missing_ok=True)
 
 
+def _movie_ticks(time_base: Fraction) -> int:
+    """Return ticks per second in which a time of the video is exact, or FFmpeg's default."""
+    return time_base.denominator if 1000 <= time_base.denominator < 1 << 31 else 1000
+
+
+def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
+    """Return warnings about what is lost in a format without times and tracks."""
+    warnings = []
+    if info.timing is not None and info.timing.varies():
+        rate = f"{float(info.frame_rate):g}"
+        warnings.append(f"{format} cannot say that the frame rate varies around {rate} frames/s")
+    if extras.tracks:
+        names = ", ".join(track.label(number) for number, track in enumerate(extras.tracks))
+        warnings.append(f"{format} holds pictures only; left out: {names}")
+    return warnings
+
+
 class Y4mSink:
     """Raw 8-bit planes, in a file or on standard output."""
 
-    def __init__(self, path: Path | None, info: VideoInfo) -> None:
+    def __init__(self, path: Path | None, info: VideoInfo, extras: Extras) -> None:
         """Write the header to the temporary file beside `path`, or to standard output."""
         self._path = path
+        self.warnings = pictures_only("Y4M", info, extras)
         self.name = str(path) if path else "standard output"
         self._tags = yuv_tags(info)
         self._chroma = info.chroma or 444
@@ -199,11 +291,14 @@ def _number(pattern: str, index: int) -> str:
 class ImageSink:
     """One 8-bit RGB PNG file per frame, collected in a hidden folder until all are there."""
 
-    def __init__(self, folder: Path, pattern: str, info: VideoInfo, *, overwrite: bool) -> None:
+    def __init__(
+        self, folder: Path, pattern: str, info: VideoInfo, extras: Extras, *, overwrite: bool
+    ) -> None:
         """Create `folder`; UsageError if it has files that match and must not be replaced."""
         silence()
         self.name = str(folder / pattern)
         self.description = "8-bit RGB PNG files"
+        self.warnings = pictures_only("PNG", info, extras)
         self._folder, self._pattern = folder, pattern
         wanted = numbered(pattern)
         files = folder.iterdir() if folder.is_dir() else iter(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
@@ -111,6 +112,7 @@ class Y4mSource:
     """Pictures of a .y4m stream, read once from start to end."""
 
     codec = "rawvideo"
+    time_base: Fraction | None = None
 
     def __init__(self, stream: BinaryIO, name: str, n_bytes: int | None) -> None:
         self.name = name
@@ -121,7 +123,7 @@ class Y4mSource:
         if not line.startswith(MAGIC) or not line.endswith(b"\n"):
             raise InputError(f"{name} does not begin with a YUV4MPEG2 header")
         self._header = parse_header(line[:-1], name)
-        self.frame_rate = self._header.frame_rate
+        self.rates: Sequence[Fraction] = (self._header.frame_rate,)
         if not self._header.progressive:
             self.warnings.append("the video is interlaced; its frames are coded as progressive")
         if not self._header.square_pixels:
@@ -155,6 +157,10 @@ class Y4mSource:
                 planes=(y, u, v), chroma=header.chroma, bit_depth=header.bit_depth, tags=tags
             )
             done += 1
+
+    def tracks(self) -> AbstractContextManager[None]:
+        """Pictures come alone."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the stream, unless it is the program's standard input."""
