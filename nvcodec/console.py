@@ -262,6 +262,17 @@ def _show_decode(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
+def _display(display: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is said of how frames are shown, where it is unusual."""
+    top, bottom = display["pixel_aspect"]
+    parts = [f"pixels {top}:{bottom}"] if top != bottom else []
+    if display["matrix"] != _PLAIN_MATRIX:
+        parts.append(f"turned {display['rotation']} degrees, matrix {display['matrix']}")
+    if display["fields"] != "progressive":
+        parts.append(f"fields, {display['fields']}")
+    return [("shown as", ", ".join(parts))] if parts else []
+
+
 def _rate(v: dict[str, Any], rate: float) -> str:
     start = f" from {v['start_s']:.3f} s" if v["start_s"] else ""
     return f"{rate:.5g} frames/s{'' if v['constant_rate'] else ' (it varies)'}{start}"
@@ -291,6 +302,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
         ("video", f"{size}, {_rate(v, rate)}, {duration(v['duration_s'])}"),
         ("source", f"{header['bit_depth']} bit, {_CHROMA.get(header['chroma'], header['chroma'])}"),
         ("color", f"{color} (H.273)"),
+        *_display(v["display"]),
         ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"
                  f"{_video_only(v['audio_bytes'] + v['subtitle_bytes'])}"),
         ("metadata", v["metadata"] or "none"),
@@ -312,6 +324,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
     console.print(parts)
 
 
+_PLAIN_MATRIX = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
 _CHROMA = {0: "RGB", 400: "gray", 420: "4:2:0", 422: "4:2:2", 444: "4:4:4"}
 
 

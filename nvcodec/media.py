@@ -12,12 +12,13 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Self
 
-from nvcodec.fields import blob, i64, u8, u16, u32, u64, utf8
+from nvcodec.fields import blob, i32, i64, u8, u16, u32, u64, utf8
 
 AUDIO, SUBTITLES = 1, 2
 KINDS = {AUDIO: "audio", SUBTITLES: "subtitle"}
 
 _U32 = (1 << 32) - 1
+_I32 = 1 << 31
 _I64 = 1 << 63
 
 
@@ -82,6 +83,51 @@ class Track:
         """Return how messages name the track; `number` counts from 0."""
         language = f", {self.header.language}" if self.header.language else ""
         return f"{KINDS[self.header.kind]} track {number + 1} ({self.header.codec}{language})"
+
+
+_ONE, _DEGREE = 1 << 16, 1 << 30
+PROGRESSIVE, TOP_FIRST, BOTTOM_FIRST = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """How decoded frames are shown: the frames themselves are neither turned nor stretched."""
+
+    sar_num: int = u32(1, _U32, "width of a pixel", 1)
+    sar_den: int = u32(1, _U32, "height of a pixel", 1)
+    field_order: int = u8(0, 2, "0 whole frames, 1 fields with the top first, 2 bottom first", 0)
+    a: int = i32(-_I32, _I32 - 1, "matrix of ISO/IEC 14496-12, 16.16", _ONE)
+    b: int = i32(-_I32, _I32 - 1, "16.16", 0)
+    u: int = i32(-_I32, _I32 - 1, "2.30", 0)
+    c: int = i32(-_I32, _I32 - 1, "16.16", 0)
+    d: int = i32(-_I32, _I32 - 1, "16.16", _ONE)
+    v: int = i32(-_I32, _I32 - 1, "2.30", 0)
+    x: int = i32(-_I32, _I32 - 1, "16.16", 0)
+    y: int = i32(-_I32, _I32 - 1, "16.16", 0)
+    w: int = i32(-_I32, _I32 - 1, "2.30", _DEGREE)
+
+    @property
+    def aspect(self) -> Fraction:
+        """Width of a pixel by its height."""
+        return Fraction(self.sar_num, self.sar_den)
+
+    @property
+    def matrix(self) -> tuple[int, ...]:
+        """The nine numbers in FFmpeg's order, which is that of the fields."""
+        return self.a, self.b, self.u, self.c, self.d, self.v, self.x, self.y, self.w
+
+    @property
+    def turned(self) -> bool:
+        """Whether a player turns or mirrors the picture."""
+        return self.matrix != PLAIN.matrix
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counterclockwise, to the nearest, of the matrix without its mirroring."""
+        return round(math.degrees(math.atan2(-self.b, self.a))) if self.turned else 0
+
+
+PLAIN = Display()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

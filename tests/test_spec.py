@@ -29,7 +29,7 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
 )
 from nvcodec.limits import DEFAULT
-from nvcodec.media import Chapter, Tag, TrackHeader
+from nvcodec.media import Chapter, Display, Tag, TrackHeader
 from nvcodec.models import ARCHITECTURES
 
 SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
@@ -60,7 +60,17 @@ def test_segment_header():
 
 @pytest.mark.parametrize(
     "cls",
-    [TimingHeader, TrackHeader, PacketTime, PacketDuration, PacketSkip, PacketCue, Chapter, Tag],
+    [
+        TimingHeader,
+        Display,
+        TrackHeader,
+        PacketTime,
+        PacketDuration,
+        PacketSkip,
+        PacketCue,
+        Chapter,
+        Tag,
+    ],
 )
 def test_records(cls):
     assert field_table(cls.__name__) == fields.describe(cls)

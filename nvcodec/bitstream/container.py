@@ -27,6 +27,7 @@ TRACK = "trAK"
 CHAPTERS = "chAP"
 TAGS = "taGS"
 TIMING = "tiME"
+DISPLAY = "diSP"
 END = "END "
 
 MAX_HEADER_BYTES = 1 << 16

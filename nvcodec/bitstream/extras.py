@@ -1,4 +1,4 @@
-"""Chunks for what a file holds beside its pictures: trAK, chAP, taGS and tiME.
+"""Chunks for what a file holds beside its pictures: trAK, chAP, taGS, tiME and diSP.
 
 A decoder that knows none of them still shows the video. Numbers of packets and bytes are checked
 against the chunk before anything is allocated for them; the packets of a track stay where they are
@@ -16,6 +16,7 @@ from nvcodec import fields
 from nvcodec.bitstream.container import (
     CHAPTERS,
     CHUNK_OVERHEAD,
+    DISPLAY,
     TAGS,
     TIMING,
     TRACK,
@@ -25,7 +26,7 @@ from nvcodec.bitstream.container import (
 from nvcodec.errors import CorruptError, LimitError
 from nvcodec.fields import ByteReader, i64, pack_varint, u32
 from nvcodec.limits import DEFAULT, Limits
-from nvcodec.media import Chapter, Extras, Packet, Tag, Timing, Track, TrackHeader
+from nvcodec.media import Chapter, Display, Extras, Packet, Tag, Timing, Track, TrackHeader
 
 MAX_CHAPTERS = 1024
 MAX_TAGS = 256
@@ -261,6 +262,20 @@ def pack_timing(timing: Timing) -> bytes:
             runs.append([1, step])
     coded = b"".join(pack_varint(count) + pack_varint(step) for count, step in runs)
     return pack_chunk(TIMING, fields.pack(header) + coded)
+
+
+def pack_display(display: Display) -> bytes:
+    """Return the chunk that says how frames are shown."""
+    return pack_chunk(DISPLAY, fields.pack(display))
+
+
+def unpack_display(chunk: Chunk) -> Display:
+    """Read a diSP chunk; raise BitstreamError."""
+    reader = ByteReader(chunk.payload, f"the {DISPLAY} chunk")
+    display = fields.unpack(Display, reader)
+    if reader.n_left:
+        raise CorruptError(f"{reader.what} has {reader.n_left} bytes too many")
+    return display
 
 
 def unpack_timing(chunk: Chunk, n_frames: int) -> Timing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nvcodec import fields
 from nvcodec.bitstream.container import (
+    DISPLAY,
     END,
     METADATA,
     SEGMENT,
@@ -20,17 +21,19 @@ from nvcodec.bitstream.container import (
     read_chunks,
 )
 from nvcodec.bitstream.extras import (
+    pack_display,
     pack_extras,
     pack_timing,
     pack_tracks,
     single,
+    unpack_display,
     unpack_extras,
     unpack_timing,
 )
 from nvcodec.errors import CorruptError, LimitError
 from nvcodec.fields import ByteReader, u8, u16, u32, u64
 from nvcodec.limits import DEFAULT, Limits
-from nvcodec.media import NO_EXTRAS, Extras, Timing, Track
+from nvcodec.media import NO_EXTRAS, PLAIN, Display, Extras, Timing, Track
 
 CHROMA_FORMATS = (420, 422, 444, 400, 0)
 """Chroma sampling of the source; 400 is grey, 0 is RGB."""
@@ -95,6 +98,7 @@ class Stream:
     metadata: bytes = b""
     """UTF-8 text, possibly empty; escape it before printing."""
     extras: Extras = NO_EXTRAS
+    display: Display = PLAIN
     timing: Timing | None = None
     """When frames are shown; None: at the header's rate from time 0 on."""
 
@@ -116,6 +120,8 @@ def pack_stream(stream: Stream) -> bytes:
         if len(stream.timing.pts) != stream.header.n_frames:
             raise ValueError(f"{len(stream.timing.pts)} times, frames are {stream.header.n_frames}")
         parts.append(pack_timing(stream.timing))
+    if stream.display != PLAIN:
+        parts.append(pack_display(stream.display))
     parts += pack_extras(stream.extras)
     parts += pack_tracks(stream.extras.tracks)
     parts += [pack_chunk(SEGMENT, _pack_segment(segment)) for segment in stream.segments]
@@ -131,12 +137,13 @@ def unpack_stream(data: bytes, limits: Limits = DEFAULT) -> Stream:
     problem = _tiling_problem(header, segments)
     if problem:
         raise CorruptError(problem)
-    timing = single(chunks, TIMING)
+    timing, display = single(chunks, TIMING), single(chunks, DISPLAY)
     return Stream(
         header,
         segments,
         _unpack_metadata(chunks),
         unpack_extras(chunks, limits),
+        PLAIN if display is None else unpack_display(display),
         None if timing is None else unpack_timing(timing, header.n_frames),
     )
 

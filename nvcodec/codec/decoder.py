@@ -67,6 +67,7 @@ def video_info(stream: Stream) -> VideoInfo:
         chroma=header.chroma,
         codec="nrv",
         n_bytes=None,
+        display=stream.display,
         timing=stream.timing or Timing.constant(rate, header.n_frames),
     )
 

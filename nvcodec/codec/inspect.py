@@ -15,7 +15,7 @@ import torch
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
-from nvcodec.bitstream.extras import pack_extras, pack_timing, track_bytes
+from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, track_bytes
 from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.decoder import (
@@ -29,7 +29,7 @@ from nvcodec.codec.decoder import (
 from nvcodec.codec.device import bf16_pays
 from nvcodec.errors import VerificationError
 from nvcodec.events import Listener, Progress, ignore
-from nvcodec.media import KINDS, Chapter, Track
+from nvcodec.media import KINDS, PLAIN, Chapter, Track
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
 from nvcodec.video.reader import open_video
@@ -56,6 +56,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     video_bytes = len(data) - audio - subtitles
     words = sum(map(len, pack_extras(stream.extras)))
     times = 0 if stream.timing is None else len(pack_timing(stream.timing))
+    if stream.display != PLAIN:
+        words += len(pack_display(stream.display))
     timing = video_info(stream).timing
     assert timing is not None
     duration_s = float(timing.seconds(header.n_frames) - timing.seconds(0))
@@ -70,6 +72,12 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         "duration_s": duration_s,
         "constant_rate": not timing.varies(),
         "header": asdict(header),
+        "display": {
+            "pixel_aspect": [stream.display.sar_num, stream.display.sar_den],
+            "rotation": stream.display.rotation,
+            "matrix": list(stream.display.matrix),
+            "fields": ("progressive", "top first", "bottom first")[stream.display.field_order],
+        },
         "metadata": stream.metadata.decode("utf-8"),
         "tags": {tag.key: tag.value for tag in stream.extras.tags},
         "chapters": [describe_chapter(chapter) for chapter in stream.extras.chapters],

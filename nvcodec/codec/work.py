@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvcodec import __version__, fields
-from nvcodec.bitstream.extras import pack_extras, pack_timing, pack_tracks
+from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
 from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
@@ -28,7 +28,7 @@ from nvcodec.codec.quantize import Quantizer
 from nvcodec.codec.rate import fit_size
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
-from nvcodec.media import NO_EXTRAS, Extras
+from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import VideoInfo
@@ -136,7 +136,7 @@ def make_file(
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
     segments = (Segment(segment, config, pack_tensors(tensors)),)
-    return pack_stream(Stream(header, segments, metadata, extras, timing))
+    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing))
 
 
 class EncodeWork:
@@ -199,6 +199,8 @@ class EncodeWork:
         timing = self.source.info.timing
         if timing is not None and not timing.is_constant(self.source.info.frame_rate):
             words += len(pack_timing(timing))
+        if self.source.info.display != PLAIN:
+            words += len(pack_display(self.source.info.display))
         return _EMPTY_FILE_BYTES + len(self.metadata) + words
 
     def smallest_bytes(self) -> int:

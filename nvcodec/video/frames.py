@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from nvcodec.media import Timing
+from nvcodec.media import PLAIN, Display, Timing
 
 IDENTITY = 0
 """Matrix code of RGB (planes G, B, R)."""
@@ -57,8 +57,8 @@ class VideoInfo:
     """FFmpeg's name of the source's codec, such as "h264"."""
     n_bytes: int | None
     """Size of the source file; None for standard input and folders."""
-    rotation: int = 0
-    """Degrees, counterclockwise, that a player should turn the picture by."""
+    display: Display = PLAIN
+    """How a player turns and stretches the frames."""
     timing: Timing | None = None
     """When each frame is shown; None: at the frame rate from time 0 on."""
 

@@ -7,8 +7,10 @@ FFmpeg's own conversion has changed its mind about matrices and ranges between v
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from nvcodec.errors import InputError
 from nvcodec.limits import DEFAULT
+from nvcodec.media import PLAIN, PROGRESSIVE, TOP_FIRST, Display
 from nvcodec.video.color import Plane, chroma_shape, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
 
@@ -48,8 +51,7 @@ class Picture:
     tags: ColorTags
     alpha: bool = False
     """True: the source also has an alpha plane, which is left out."""
-    rotation: int = 0
-    """Degrees counterclockwise."""
+    display: Display = PLAIN
     pts: int | None = None
     """Time in ticks of the source; None where it gives none."""
     duration: int | None = None
@@ -181,6 +183,18 @@ def _read_planes(frame: av.VideoFrame) -> tuple[Sequence[Plane], int, int]:
     )
 
 
+def read_display(frame: av.VideoFrame) -> Display:
+    """Return what a decoded frame itself says of how it is shown."""
+    order = TOP_FIRST if frame.interlaced_frame else PROGRESSIVE
+    sides: Any = frame.side_data  # iterates over its values, unlike other mappings
+    for side in sides:
+        data = bytes(side)
+        if side.type.name == "DISPLAYMATRIX" and len(data) == 36:
+            a, b, u, c, d, v, x, y, w = struct.unpack("=9i", data)
+            return Display(field_order=order, a=a, b=b, u=u, c=c, d=d, v=v, x=x, y=y, w=w)
+    return Display(field_order=order)
+
+
 def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
     """View a decoded frame as planes with resolved colour tags.
 
@@ -212,7 +226,7 @@ def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
         bit_depth=bits,
         tags=tags,
         alpha=alpha,
-        rotation=source.rotation,
+        display=read_display(source),
         pts=source.pts,
         duration=source.duration,
     )

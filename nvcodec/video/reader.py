@@ -64,8 +64,6 @@ class VideoReader:
             self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
         if first.alpha:
             self._warnings.append("alpha dropped")
-        if first.rotation:
-            self._warnings.append(f"rotation of {first.rotation} degrees is not applied")
         return VideoInfo(
             width=width,
             height=height,
@@ -75,7 +73,7 @@ class VideoReader:
             chroma=first.chroma,
             codec=source.codec,
             n_bytes=source.n_bytes,
-            rotation=first.rotation,
+            display=first.display,
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
-from nvcodec.media import Extras
+from nvcodec.media import PROGRESSIVE, Display, Extras
+from nvcodec.video.coding import CONTAINERS, MATROSKA, field_warnings
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.frames import IDENTITY, UNSPECIFIED, ColorTags, VideoInfo, default_matrix
+from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, COUNTER, numbered, reason, silence
@@ -57,63 +59,6 @@ def yuv_tags(info: VideoInfo) -> ColorTags:
     return replace(info.color, matrix=matrix, full_range=False, siting=0, specified=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoFormat:
-    """How pictures are coded in a file."""
-
-    muxer: str
-    codec: str
-    options: dict[str, str]
-    chroma: int
-    """As in VideoInfo."""
-    title: str
-
-    @property
-    def pixel_format(self) -> str:
-        """FFmpeg's name."""
-        return {0: "bgr0", 400: "gray"}.get(self.chroma, f"yuv{self.chroma}p")
-
-
-def h264(info: VideoInfo, muxer: str) -> VideoFormat:
-    """Return H.264; crf 12 is below what the eye can tell."""
-    chroma = info.chroma or 420
-    # x264 codes halved chroma only of even sides.
-    if (chroma in (420, 422) and info.width % 2) or (chroma == 420 and info.height % 2):
-        chroma = 444
-    options = {"crf": "12", "preset": "medium"}
-    return VideoFormat(
-        muxer=muxer, codec="libx264", options=options, chroma=chroma, title="H.264 crf 12"
-    )
-
-
-def ffv1(info: VideoInfo, muxer: str) -> VideoFormat:
-    """Return FFV1, which is lossless."""
-    chroma = 0 if info.color.matrix == IDENTITY else info.chroma
-    # Version 3 has checksums, but cannot cut tiny pictures into its slices.
-    options = {"level": "3" if min(info.width, info.height) >= 32 else "1"}
-    return VideoFormat(
-        muxer=muxer, codec="ffv1", options=options, chroma=chroma, title="FFV1 lossless"
-    )
-
-
-def vp9(info: VideoInfo, muxer: str) -> VideoFormat:
-    """Return VP9; crf 12 is below what the eye can tell."""
-    chroma = {0: 420, 400: 420}.get(info.chroma, info.chroma)
-    options = {"crf": "12", "b:v": "0", "deadline": "good", "cpu-used": "4"}
-    return VideoFormat(
-        muxer=muxer, codec="libvpx-vp9", options=options, chroma=chroma, title="VP9 crf 12"
-    )
-
-
-CONTAINERS = {
-    ".mp4": (h264, "mp4"),
-    ".mov": (h264, "mov"),
-    ".mkv": (ffv1, "matroska"),
-    ".webm": (vp9, "webm"),
-}
-"""By suffix: how pictures are coded, and FFmpeg's name of the container."""
-
-
 class ContainerSink:
     """A file that FFmpeg muxes: pictures, and beside them the tracks that it can hold."""
 
@@ -136,6 +81,10 @@ class ContainerSink:
         if muxer in ("mp4", "mov"):
             # The time at which a track starts is given in ticks of the movie.
             muxing = {"movflags": "+faststart", "movie_timescale": str(_movie_ticks(time_base))}
+        elif info.display.aspect != 1:
+            muxing = {"write_crc32": "0"}
+        self._patch = b""
+        self.warnings += field_warnings(info, muxer)
         # Neither container can carry every siting through PyAV, so chroma goes to the left.
         tags = info.color if self._chroma == 0 else replace(yuv_tags(info), siting=0)
         self._tags = tags
@@ -157,12 +106,29 @@ class ContainerSink:
             self._stream.codec_context.time_base = time_base
             for key, code in self._codes.items():
                 setattr(self._stream.codec_context, key, code)
+            self._set_display(info.display, muxer)
             self._tracks = TrackMuxer(self._container, extras.tracks, name=self.name, format=muxer)
             self.warnings += self._tracks.warnings
             write_words(self._container, extras)
         except BaseException:
             self.abort()
             raise
+
+    def _set_display(self, display: Display, muxer: str) -> None:
+        """Say how frames are shown, before the first of them."""
+        context = self._stream.codec_context
+        if display.turned:
+            self._stream.set_display_matrix(display.matrix)
+            if muxer in MATROSKA and (display.x or display.y):
+                self.warnings.append(f"{muxer} turns the picture, but does not move it")
+        if display.aspect != 1:
+            context.sample_aspect_ratio = display.aspect
+            if muxer in MATROSKA:
+                # PyAV cannot give a stream its aspect, which FFmpeg's muxer would write.
+                self._patch = display_size(*self._size, display.aspect)
+                self._stream.metadata["title"] = RESERVE
+        if display.field_order != PROGRESSIVE:
+            context.field_order = 1 + display.field_order
 
     def write(self, rgb: RGB) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
@@ -200,6 +166,8 @@ class ContainerSink:
             self._container.mux(self._stream.encode(None))
             self._tracks.advance(None)
             self._container.close()
+        if self._patch:
+            extend_video(self._part, self._patch)
         storage.commit(self._part, self._path)
 
     def abort(self) -> None:
@@ -220,6 +188,11 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
     if info.timing is not None and info.timing.varies():
         rate = f"{float(info.frame_rate):g}"
         warnings.append(f"{format} cannot say that the frame rate varies around {rate} frames/s")
+    if info.display.turned:
+        turn = f"turned by {info.display.rotation} degrees"
+        warnings.append(f"{format} cannot say that the picture is to be {turn}; it is not turned")
+    if format == "PNG" and info.display.aspect != 1:
+        warnings.append(f"PNG files are written without the pixel aspect {info.display.aspect}")
     if extras.tracks:
         names = ", ".join(track.label(number) for number, track in enumerate(extras.tracks))
         warnings.append(f"{format} holds pictures only; left out: {names}")
@@ -246,6 +219,8 @@ class Y4mSink:
             chroma=self._chroma,
             siting=self._tags.siting,
             full_range=self._tags.full_range,
+            field_order=info.display.field_order,
+            aspect=info.display.aspect,
         )
         self._stream: BinaryIO
         self._stream = open(storage.part_path(path), "wb") if path else sys.stdout.buffer  # noqa: SIM115

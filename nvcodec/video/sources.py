@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 import av
 
 from nvcodec.errors import InputError
+from nvcodec.media import BOTTOM_FIRST, TOP_FIRST
 from nvcodec.video.frames import DEFAULT_RATE
 from nvcodec.video.planes import Picture, read_picture
 from nvcodec.video.timing import storable
@@ -24,6 +26,10 @@ COUNTER = re.compile(r"%0?\d*d")
 """The counter in a name such as "%06d.png"."""
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
+
+
+_FIELD_ORDERS = {2: TOP_FIRST, 3: BOTTOM_FIRST, 4: BOTTOM_FIRST, 5: TOP_FIRST}
+"""By FFmpeg's AVFieldOrder: which field is shown first."""
 
 
 class Source(Protocol):
@@ -112,9 +118,6 @@ class FileSource:
         self.time_base = fraction(self._stream.time_base)
         if not rates:
             self.warnings.append(f"the frame rate is unknown; {DEFAULT_RATE} frames/s are assumed")
-        aspect = fraction(self._stream.sample_aspect_ratio)
-        if aspect not in (None, Fraction(1)):
-            self.warnings.append(f"the pixels are not square ({aspect}); the ratio is not kept")
 
     def pictures(self) -> Iterator[Picture]:
         """Decode every frame.
@@ -136,7 +139,7 @@ class FileSource:
                     raise InputError(f"{self.name} is corrupt after frame {done - 1}")
                 for frame in frames:
                     self._note(frame, done)
-                    yield read_picture(frame, self.codec)
+                    yield self._shown(read_picture(frame, self.codec))
                     done += 1
         except AV_ERRORS as error:
             if done == 0:
@@ -150,12 +153,22 @@ class FileSource:
         elif done and failed:
             self.warnings.append(f"the end of the file is damaged: {done} frames decoded")
 
+    def _shown(self, picture: Picture) -> Picture:
+        """Add what the container says of how a picture is shown."""
+        aspect = fraction(self._stream.sample_aspect_ratio) or Fraction(1)
+        order = _FIELD_ORDERS.get(self._stream.codec_context.field_order)
+        display = replace(
+            picture.display,
+            sar_num=aspect.numerator,
+            sar_den=aspect.denominator,
+            field_order=picture.display.field_order if order is None else order,
+        )
+        return replace(picture, display=display)
+
     def _note(self, frame: av.VideoFrame, index: int) -> None:
         """Collect warnings about one frame, each sentence once."""
         if frame.is_corrupt:
             self._warn(f"the file is damaged: parts of frame {index} or later ones are guessed")
-        if frame.interlaced_frame:
-            self._warn("the video is interlaced; its frames are coded as progressive")
 
     def _warn(self, message: str) -> None:
         kinds = {warning[:24] for warning in self.warnings}

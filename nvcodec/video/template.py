@@ -14,6 +14,7 @@ from fractions import Fraction
 import av
 
 from nvcodec.media import AUDIO, TrackHeader
+from nvcodec.video.matroska import element, number, real
 
 CODEC_IDS = {
     "aac": "A_AAC",
@@ -61,15 +62,6 @@ _NS = 10**9
 _ASS_HEADER = b"[Script Info]\n[V4+ Styles]\n[Events]\n"
 
 
-def _element(id: str, data: bytes) -> bytes:
-    """Return an EBML element with its size in 8 bytes."""
-    return bytes.fromhex(id) + struct.pack(">Q", 1 << 56 | len(data)) + data
-
-
-def _number(id: str, value: int) -> bytes:
-    return _element(id, value.to_bytes(8, "big"))
-
-
 def _private(header: TrackHeader) -> bytes:
     tag = _WAVE_TAGS.get(header.codec)
     if tag is None:
@@ -80,27 +72,27 @@ def _private(header: TrackHeader) -> bytes:
 
 def matroska_header(header: TrackHeader) -> bytes:
     """Return a Matroska file without packets that describes one track."""
-    entry = _number("D7", 1) + _number("73C5", 1)
-    entry += _number("83", 2 if header.kind == AUDIO else 17)
-    entry += _element("86", CODEC_IDS[header.codec].encode())
+    entry = number("D7", 1) + number("73C5", 1)
+    entry += number("83", 2 if header.kind == AUDIO else 17)
+    entry += element("86", CODEC_IDS[header.codec].encode())
     if private := _private(header):
-        entry += _element("63A2", private)
+        entry += element("63A2", private)
     if header.kind == AUDIO:
         if header.initial_padding and header.sample_rate:
-            entry += _number("56AA", header.initial_padding * _NS // header.sample_rate)
+            entry += number("56AA", header.initial_padding * _NS // header.sample_rate)
         if header.codec == "opus":
-            entry += _number("56BB", _OPUS_PREROLL_NS)
-        audio = _element("B5", struct.pack(">d", header.sample_rate))
-        audio += _number("9F", header.channels)
+            entry += number("56BB", _OPUS_PREROLL_NS)
+        audio = real("B5", header.sample_rate)
+        audio += number("9F", header.channels)
         if header.codec.startswith("pcm_"):
             digits = "".join(c for c in header.codec if c.isdigit())
-            audio += _number("6264", int(digits or 8))
-        entry += _element("E1", audio)
-    start = _element("4282", b"matroska") + _number("4287", 4) + _number("4285", 2)
-    segment = _element("1549A966", _number("2AD7B1", 1_000_000))
-    segment += _element("1654AE6B", _element("AE", entry))
-    segment += _element("1F43B675", _number("E7", 0))
-    return _element("1A45DFA3", start) + _element("18538067", segment)
+            audio += number("6264", int(digits or 8))
+        entry += element("E1", audio)
+    start = element("4282", b"matroska") + number("4287", 4) + number("4285", 2)
+    segment = element("1549A966", number("2AD7B1", 1_000_000))
+    segment += element("1654AE6B", element("AE", entry))
+    segment += element("1F43B675", number("E7", 0))
+    return element("1A45DFA3", start) + element("18538067", segment)
 
 
 def add_stream(container: av.container.OutputContainer, header: TrackHeader) -> av.stream.Stream:

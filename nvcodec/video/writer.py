@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
+from nvcodec.video.coding import CONTAINERS
 from nvcodec.video.color import check_tags
 from nvcodec.video.frames import IDENTITY, VideoInfo
 from nvcodec.video.sinks import (
-    CONTAINERS,
     WRITE_ERRORS,
     ContainerSink,
     ImageSink,
@@ -145,8 +145,7 @@ def open_writer(
     Args:
         target: .mp4 or .mov (H.264, visually lossless), .mkv (FFV1, lossless), .webm (VP9,
             visually lossless), .y4m, a pattern such as "frames/%06d.png" or a folder ending in "/"
-            (PNG files numbered from 1), or "-" for Y4M on standard output. Rotation and alpha are
-            not written.
+            (PNG files numbered from 1), or "-" for Y4M on standard output. Alpha is not written.
         info: size, times, chroma format and colour of the output.
         extras: what to write beside the pictures, where the output can hold it.
         overwrite: replace what exists.

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nvcodec.errors import InputError
+from nvcodec.media import BOTTOM_FIRST, PROGRESSIVE, TOP_FIRST, Display
 from nvcodec.video.color import Plane, chroma_shape
 from nvcodec.video.frames import DEFAULT_RATE, resolve_tags
 from nvcodec.video.planes import Picture, check_size
@@ -21,6 +22,7 @@ _MAX_LINE = 4096
 _SITINGS = {"jpeg": 1, "mpeg2": 0, "paldv": 2, "": 1}
 """What follows "420" in the header; plain 420 means JPEG's center."""
 _NAMES = {0: "mpeg2", 1: "jpeg", 2: "paldv"}
+_FIELD_ORDERS = {"p": PROGRESSIVE, "t": TOP_FIRST, "b": BOTTOM_FIRST, "m": TOP_FIRST}
 _CHROMA = re.compile(r"(420|422|444)(?:p(\d+))?|420(jpeg|mpeg2|paldv)|mono(\d*)")
 
 
@@ -38,8 +40,9 @@ class Y4mHeader:
     siting: int = 0
     full_range: bool | None = None
     """None: the stream does not say."""
-    progressive: bool = True
-    square_pixels: bool = True
+    field_order: int = PROGRESSIVE
+    aspect: Fraction = Fraction(1)
+    """Width of a pixel by its height."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -59,7 +62,8 @@ def format_header(header: Y4mHeader) -> bytes:
     colour_range = "FULL" if header.full_range else "LIMITED"
     line = (
         f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
-        f"Ip A1:1 C{space} XCOLORRANGE={colour_range}\n"
+        f"I{'ptb'[header.field_order]} A{header.aspect.numerator}:{header.aspect.denominator} "
+        f"C{space} XCOLORRANGE={colour_range}\n"
     )
     return line.encode()
 
@@ -96,9 +100,17 @@ def parse_header(line: bytes, name: str) -> Y4mHeader:
         bit_depth=bits,
         siting=_SITINGS[match[3] or ""] if chroma == 420 else 0,
         full_range=ranges[0] == "FULL" if ranges else None,
-        progressive=fields.get("I", "p") in ("p", "?"),
-        square_pixels=fields.get("A", "1:1") in ("1:1", "0:0"),
+        field_order=_FIELD_ORDERS.get(fields.get("I", "p"), PROGRESSIVE),
+        aspect=_aspect(fields.get("A", "1:1")),
     )
+
+
+def _aspect(text: str) -> Fraction:
+    """Return the aspect of a pixel; 1 where it is unknown (0:0) or makes no sense."""
+    top, _, bottom = text.partition(":")
+    if not (top.isdecimal() and bottom.isdecimal() and 0 < int(top) < 2**32 > int(bottom) > 0):
+        return Fraction(1)
+    return Fraction(int(top), int(bottom))
 
 
 def write_frame(stream: BinaryIO, planes: Sequence[Plane]) -> None:
@@ -124,10 +136,12 @@ class Y4mSource:
             raise InputError(f"{name} does not begin with a YUV4MPEG2 header")
         self._header = parse_header(line[:-1], name)
         self.rates: Sequence[Fraction] = (self._header.frame_rate,)
-        if not self._header.progressive:
-            self.warnings.append("the video is interlaced; its frames are coded as progressive")
-        if not self._header.square_pixels:
-            self.warnings.append("the pixels are not square; the aspect ratio is not kept")
+        aspect = self._header.aspect
+        self._display = Display(
+            sar_num=aspect.numerator,
+            sar_den=aspect.denominator,
+            field_order=self._header.field_order,
+        )
 
     def pictures(self) -> Iterator[Picture]:
         """Yield every whole frame; a part of a frame at the end becomes a warning."""
@@ -154,7 +168,11 @@ class Y4mSource:
             planes = [p.reshape(shape) for p, shape in zip(parts, header.shapes, strict=True)]
             y, u, v = planes if len(planes) == 3 else planes * 3
             yield Picture(
-                planes=(y, u, v), chroma=header.chroma, bit_depth=header.bit_depth, tags=tags
+                planes=(y, u, v),
+                chroma=header.chroma,
+                bit_depth=header.bit_depth,
+                tags=tags,
+                display=self._display,
             )
             done += 1
 
