@@ -168,7 +168,8 @@ def make_plan(
     model = shape_only(cls, config, n_frames, height, width)
     batch = min(options.batch or 2, n_frames)
     passes = options.passes or PRESET_PASSES[options.preset]
-    n_steps = passes * math.ceil(n_frames / batch)
+    # One step alone would end before the rounding phase begins.
+    n_steps = max(2, passes * math.ceil(n_frames / batch))
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
     rates = {}

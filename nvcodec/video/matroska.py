@@ -76,6 +76,25 @@ def _extended(data: bytes, start: int, end: int, extra: bytes, colour: bytes) ->
     return b"".join(parts) + extra
 
 
+def video_element(data: bytes) -> dict[str, bytes]:
+    """Return the elements of the first Video element and of its Colour, by id, from a file's start.
+
+    Raises:
+        ValueError: there is none.
+    """
+    at: tuple[int, int, int] | None = (0, 0, len(data))
+    for id in (_SEGMENT, _TRACKS, _ENTRY, _VIDEO):
+        at = at and _find(data, at[1], at[2], id)
+    if at is None:
+        raise ValueError("the file has no video track")
+    found = {}
+    for id, _, first, last in _children(data, at[1], at[2]):
+        found[id] = data[first:last]
+        if id == _COLOUR:
+            found |= {id: data[a:b] for id, _, a, b in _children(data, first, last)}
+    return found
+
+
 def extend_video(path: Path, extra: bytes, colour: bytes = b"") -> None:
     """Add elements to the description of the only video track, in the room of its title RESERVE.
 
@@ -86,6 +105,7 @@ def extend_video(path: Path, extra: bytes, colour: bytes = b"") -> None:
     """
     with open(path, "r+b") as file:
         data = file.read(_HEAD_BYTES)
+        # What follows the Tracks may lie beyond these bytes, but is not looked at.
         segment = _find(data, 0, len(data), _SEGMENT)
         tracks = segment and _find(data, segment[1], len(data), _TRACKS)
         if not tracks:

@@ -195,12 +195,13 @@ def read_display(frame: av.VideoFrame) -> Display:
     return Display(field_order=order)
 
 
-def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
+def read_picture(frame: av.VideoFrame, codec: str, siting: int | None = None) -> Picture:
     """View a decoded frame as planes with resolved colour tags.
 
     Args:
         frame: stays alive as long as the planes are used.
-        codec: FFmpeg's name; it tells the chroma siting.
+        codec: FFmpeg's name; it tells the chroma siting where that is unknown.
+        siting: as in ColorTags; None where unknown.
 
     Raises:
         InputError: a pixel format without support.
@@ -217,7 +218,7 @@ def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
         primaries=int(source.color_primaries),
         transfer=int(source.color_trc),
         full_range=full or source.format.name in ("monob", "monow"),
-        siting=1 if codec in _CENTERED else 0,
+        siting=int(codec in _CENTERED) if siting is None else siting,
     )
     alpha = any(part.is_alpha for part in source.format.components)
     return Picture(

@@ -51,6 +51,10 @@ class Sink(Protocol):
         """Remove everything that was written."""
 
 
+SITINGS = {0: "left", 1: "center", 2: "topleft", 3: "top"}
+"""FFmpeg's names of chroma sitings."""
+
+
 def yuv_tags(info: VideoInfo) -> ColorTags:
     """Return the tags for a YUV output; RGB sources get those that players assume."""
     if info.color.matrix != IDENTITY:
@@ -85,9 +89,13 @@ class ContainerSink:
             muxing = {"write_crc32": "0"}
         self._patch = b""
         self.warnings += field_warnings(info, muxer)
-        # Neither container can carry every siting through PyAV, so chroma goes to the left.
-        tags = info.color if self._chroma == 0 else replace(yuv_tags(info), siting=0)
+        tags = info.color if self._chroma == 0 else yuv_tags(info)
+        if self._chroma != 420:
+            tags = replace(tags, siting=0)
         self._tags = tags
+        options = dict(coding.options)
+        if tags.siting:
+            options["chroma_sample_location"] = SITINGS[tags.siting]
         self._codes = {
             "colorspace": tags.matrix if tags.specified else UNSPECIFIED,
             "color_range": 2 if tags.full_range else 1,
@@ -96,9 +104,7 @@ class ContainerSink:
         }
         self._container = av.open(str(self._part), "w", format=muxer, options=muxing)
         try:
-            stream = self._container.add_stream(
-                coding.codec, rate=info.frame_rate, options=coding.options
-            )
+            stream = self._container.add_stream(coding.codec, rate=info.frame_rate, options=options)
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
             self._stream.width, self._stream.height = self._size
@@ -210,6 +216,10 @@ class Y4mSink:
         self._tags = yuv_tags(info)
         self._chroma = info.chroma or 444
         self.description = f"Y4M {'mono' if self._chroma == 400 else self._chroma} 8 bit"
+        if self._tags.specified and self._tags.matrix != default_matrix(info.height):
+            self.warnings.append(
+                f"Y4M cannot say that the colour matrix is {self._tags.matrix} (H.273)"
+            )
         if self._tags.siting not in (0, 1, 2) or self._chroma != 420:
             self._tags = replace(self._tags, siting=0)
         header = Y4mHeader(

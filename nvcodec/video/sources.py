@@ -16,6 +16,7 @@ from nvcodec.errors import InputError
 from nvcodec.media import BOTTOM_FIRST, TOP_FIRST
 from nvcodec.video.frames import DEFAULT_RATE
 from nvcodec.video.planes import Picture, read_picture
+from nvcodec.video.template import chroma_siting
 from nvcodec.video.timing import storable
 from nvcodec.video.tracks import TrackReader
 
@@ -112,6 +113,7 @@ class FileSource:
             raise InputError(f"{self.name} is not a video")
         self.codec = context.name
         self._stream.thread_type = "AUTO"
+        self._siting = chroma_siting(self._stream)
         claimed = (self._stream.average_rate, self._stream.guessed_rate, self._stream.base_rate)
         rates = [storable(rate) for rate in map(fraction, claimed) if rate]
         self.rates: Sequence[Fraction] = list(dict.fromkeys(rates)) or [DEFAULT_RATE]
@@ -139,7 +141,7 @@ class FileSource:
                     raise InputError(f"{self.name} is corrupt after frame {done - 1}")
                 for frame in frames:
                     self._note(frame, done)
-                    yield self._shown(read_picture(frame, self.codec))
+                    yield self._shown(read_picture(frame, self.codec, self._siting))
                     done += 1
         except AV_ERRORS as error:
             if done == 0:

@@ -14,7 +14,7 @@ from fractions import Fraction
 import av
 
 from nvcodec.media import AUDIO, TrackHeader
-from nvcodec.video.matroska import element, number, real
+from nvcodec.video.matroska import element, number, real, video_element
 
 CODEC_IDS = {
     "aac": "A_AAC",
@@ -124,6 +124,23 @@ def add_stream(container: av.container.OutputContainer, header: TrackHeader) -> 
     if header.title:
         stream.metadata["title"] = header.title
     return stream
+
+
+def chroma_siting(stream: av.VideoStream) -> int | None:
+    """Return where the chroma samples of an input lie, as in ColorTags; None where unknown.
+
+    PyAV does not tell, but FFmpeg writes it into the header of a Matroska file.
+    """
+    data = io.BytesIO()
+    try:
+        with av.open(data, "w", format="matroska") as container:
+            container.add_stream_from_template(stream, opaque=True)
+            container.start_encoding()
+        found = video_element(data.getvalue())
+    except (av.FFmpegError, ValueError):
+        return None
+    across, down = (int.from_bytes(found.get(id, b""), "big") for id in ("55B7", "55B8"))
+    return {(1, 2): 0, (2, 2): 1, (1, 1): 2, (2, 1): 3}.get((across, down))
 
 
 def layout_name(channel_mask: int) -> str:
