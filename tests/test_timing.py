@@ -139,6 +139,12 @@ def test_rounded_times_of_a_constant_rate():
     assert resolve(late, rates=(rate,), keep_start=False)[0].is_constant(rate)
 
 
+def test_a_gap_of_one_tick_is_not_rounding():
+    timing, _, _ = resolve([0, 2, 3, 4], base=Fraction(1, 10))
+    assert list(timing.pts) == [0, 2, 3, 4]
+    assert timing.time_base == Fraction(1, 10)
+
+
 def test_the_rate_of_varying_times_is_the_mean():
     timing, rate, _ = resolve([0, 100, 300])
     assert timing.seconds(3) == Fraction(4, 10)

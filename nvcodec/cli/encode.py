@@ -15,6 +15,8 @@ from nvcodec.cli.options import (
     arch_option,
     audio_option,
     encode_options,
+    format_options,
+    input_format,
     json_option,
     overwrite_option,
     quiet_option,
@@ -35,6 +37,7 @@ from nvcodec.events import Event, Progress, Result
 @target_options
 @training_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
+@format_options
 @audio_option
 @subtitles_option
 @click.option(
@@ -51,8 +54,9 @@ def encode(
 ) -> None:
     """Encode a video into one .nrv file.
 
-    INPUT is a video file, a folder of PNG files, a pattern such as frames/%06d.png, or - for Y4M
-    on standard input. Ctrl-C saves the state; --resume continues it.
+    INPUT is a video file, a folder of PNG files, a pattern such as frames/%06d.png, raw video with
+    --video-size and --pixel-format, or - for Y4M on standard input. Ctrl-C saves the state;
+    --resume continues it.
     """
     output = default_output(source) if output is None and not given["dry_run"] else output
     if output == "-":
@@ -68,6 +72,7 @@ def encode(
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames")}
     shared |= {kind: given[kind] == "copy" for kind in ("audio", "subtitles")}
+    shared["form"] = input_format(given)
     shared["metadata"] = not given["no_metadata"]
     with make_listener(json=json, quiet=quiet) as listen, stop_requests() as stop:
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, factors, seconds
+from nvcodec.cli.values import amount, factors, rate, seconds, size
 
 if TYPE_CHECKING:
     from nvcodec.codec.plan import EncodeOptions
+    from nvcodec.video.frames import InputFormat
 
 ARCHITECTURES = ("hnerv",)
 PRESETS = ("fast", "medium", "slow")
@@ -118,6 +119,28 @@ training_options = _all(
         click.option("--seed", type=int, default=0, help="Seed of everything random."),
     )
 )
+
+
+format_options = _all(
+    (
+        click.option("--video-size", callback=size, help="Of raw video, such as 1280x720."),
+        click.option("--pixel-format", help="Of raw video, such as yuv420p; FFmpeg's name."),
+        click.option(
+            "--framerate", callback=rate, help="Of raw video and PNG files.  [default: 25]"
+        ),
+    )
+)
+
+
+def input_format(given: dict[str, Any]) -> InputFormat:
+    """Return what is said of a source that does not say it itself."""
+    from nvcodec.video.frames import InputFormat
+
+    return InputFormat(
+        size=given["video_size"],
+        pixel_format=given["pixel_format"],
+        frame_rate=given["framerate"],
+    )
 
 
 def encode_options(given: dict[str, Any]) -> EncodeOptions:

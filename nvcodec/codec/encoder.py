@@ -22,6 +22,8 @@ from nvcodec.codec.quality import encode_to_psnr
 from nvcodec.codec.work import EncodeWork, Keep, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
+from nvcodec.video.frames import InputFormat
+from nvcodec.video.reader import OWN_FORMAT
 
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
@@ -83,12 +85,13 @@ def dry_run(
     audio: bool = True,
     subtitles: bool = True,
     metadata: bool = True,
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, listener=listener)
+    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
     work = EncodeWork(
         video,
         options or EncodeOptions(),
@@ -115,6 +118,7 @@ def encode(
     audio: bool = True,
     subtitles: bool = True,
     metadata: bool = True,
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
@@ -132,6 +136,7 @@ def encode(
         audio: copy the sound into the file.
         subtitles: copy the subtitles into the file.
         metadata: store program version, preset, chapters and tags in the file.
+        form: what raw video and PNG files do not say of themselves.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -148,7 +153,7 @@ def encode(
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, listener=listener)
+    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
     work = EncodeWork(video, options, device=picked, keep=keep, listener=listener, stop=stop)
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:

@@ -32,7 +32,8 @@ from nvcodec.events import Listener, Progress, ignore
 from nvcodec.media import KINDS, PLAIN, Chapter, Track
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
-from nvcodec.video.reader import open_video
+from nvcodec.video.frames import InputFormat
+from nvcodec.video.reader import OWN_FORMAT, open_video
 
 _CODECS = {
     "encoders": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "png"),
@@ -170,6 +171,7 @@ def verify_file(
     *,
     start: int = 0,
     device: str = "auto",
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Check a file's structure, checksums and tensor hashes, and with a source its quality.
@@ -197,7 +199,7 @@ def verify_file(
         }
         if source is None:
             return values
-        meter = compare(video, source, start=start, listener=listener)
+        meter = compare(video, source, start=start, form=form, listener=listener)
     return values | {
         "source": str(source),
         "start": start,
@@ -209,12 +211,17 @@ def verify_file(
 
 
 def compare(
-    video: VideoFile, source: str | Path, *, start: int, listener: Listener = ignore
+    video: VideoFile,
+    source: str | Path,
+    *,
+    start: int,
+    form: InputFormat = OWN_FORMAT,
+    listener: Listener = ignore,
 ) -> QualityMeter:
     """Return the quality of all frames against those of the source; raise VerificationError."""
     meter = QualityMeter()
     total = len(video)
-    with open_video(source, start=start, count=total) as reader:
+    with open_video(source, start=start, count=total, form=form) as reader:
         size, needed = ((i.width, i.height) for i in (reader.info, video.info))
         if size != needed:
             raise VerificationError(

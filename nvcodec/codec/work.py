@@ -31,8 +31,8 @@ from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
-from nvcodec.video.frames import VideoInfo
-from nvcodec.video.reader import open_video
+from nvcodec.video.frames import InputFormat, VideoInfo
+from nvcodec.video.reader import OWN_FORMAT, open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
@@ -77,12 +77,13 @@ def read_source(
     start: int,
     count: int | None,
     keep: Keep = KEEP_ALL,
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
     digest = hashlib.sha256()
-    with open_video(path, start=start, count=count) as reader:
+    with open_video(path, start=start, count=count, form=form) as reader:
         try:
             for frame in reader:
                 frames.append(frame)

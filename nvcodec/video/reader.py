@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras, Window
-from nvcodec.video.frames import VideoInfo
+from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.planes import Picture, check_size, to_rgb
 from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
 from nvcodec.video.timing import FrameTimes
 from nvcodec.video.y4m import MAGIC, Y4mSource
+
+OWN_FORMAT = InputFormat()
 
 
 class VideoReader:
@@ -148,12 +150,21 @@ class VideoReader:
         self.close()
 
 
-def _open_source(source: str | Path) -> Source:
+def _open_source(source: str | Path, form: InputFormat) -> Source:
+    if form.raw:
+        if not Path(source).is_file():
+            raise InputError(f"{source} is not a file of raw video")
+        return FileSource(Path(source), form)
+    path = Path(source)
+    pictures = path.is_dir() or (is_pattern(path) and not path.exists())
+    if form.frame_rate is not None and not pictures:
+        raise UsageError(
+            f"{source} says its own frame rate; --framerate is for raw video and PNG files"
+        )
     if str(source) == "-":
         return Y4mSource(sys.stdin.buffer, "standard input", None)
-    path = Path(source)
-    if path.is_dir() or (is_pattern(path) and not path.exists()):
-        return ImageSource(path)
+    if pictures:
+        return ImageSource(path, form)
     if not path.exists():
         raise InputError(f"{path} does not exist")
     try:
@@ -168,10 +179,16 @@ def _open_source(source: str | Path) -> Source:
         file.close()
         raise
     file.close()
-    return FileSource(path)
+    return FileSource(path, form)
 
 
-def open_video(source: str | Path, *, start: int = 0, count: int | None = None) -> VideoReader:
+def open_video(
+    source: str | Path,
+    *,
+    start: int = 0,
+    count: int | None = None,
+    form: InputFormat = OWN_FORMAT,
+) -> VideoReader:
     """Open a video and decode its first wanted frame.
 
     Args:
@@ -179,16 +196,17 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
             "frames/%06d.png", or "-" for Y4M on standard input.
         start: index of the first frame.
         count: number of frames; None means all that follow.
+        form: what raw video and PNG files do not say of themselves.
 
     Raises:
-        UsageError: start is negative or count is not positive.
+        UsageError: start is negative, count is not positive, or `form` does not suit the source.
         InputError: the source is missing, is not a video, or ends before `start`.
     """
     if not 0 <= start < 2**32:
         raise UsageError(f"start is {start}; allowed are 0 to {2**32 - 1}")
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; allowed are 1 and more")
-    opened = _open_source(source)
+    opened = _open_source(source, form)
     try:
         return VideoReader(opened, start, count)
     except BaseException:

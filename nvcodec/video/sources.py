@@ -14,7 +14,7 @@ import av
 
 from nvcodec.errors import InputError
 from nvcodec.media import BOTTOM_FIRST, TOP_FIRST
-from nvcodec.video.frames import DEFAULT_RATE
+from nvcodec.video.frames import DEFAULT_RATE, InputFormat
 from nvcodec.video.planes import Picture, read_picture
 from nvcodec.video.template import chroma_siting
 from nvcodec.video.timing import storable
@@ -25,6 +25,7 @@ _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")
 """FFmpeg draws text files as pictures with these."""
 COUNTER = re.compile(r"%0?\d*d")
 """The counter in a name such as "%06d.png"."""
+RAW_SUFFIXES = (".yuv", ".raw", ".rgb", ".nv12")
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
 
@@ -75,26 +76,40 @@ def fraction(rate: Fraction | None) -> Fraction | None:
     return Fraction(rate.numerator, rate.denominator) if rate else None
 
 
-def open_container(path: Path) -> av.container.InputContainer:
+def open_container(path: Path, form: InputFormat) -> av.container.InputContainer:
     """Open a file for reading; raise InputError."""
     silence()
+    # A playlist must not make this program open other files or network addresses.
+    options = {"protocol_whitelist": "file"}
+    if form.size is not None and form.pixel_format is not None:
+        options["video_size"] = "x".join(map(str, form.size))
+        options["pixel_format"] = form.pixel_format
+        options["framerate"] = str(form.frame_rate or DEFAULT_RATE)
     try:
-        # A playlist must not make this program open other files or network addresses.
-        options = {"protocol_whitelist": "file"}
-        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+        return av.open(
+            f"file:{path}",
+            "r",
+            format="rawvideo" if form.raw else None,
+            options=options,
+            metadata_errors="replace",
+        )
     except AV_ERRORS as error:
-        raise InputError(f"{path} cannot be read as a video: {reason(error)}") from error
+        hint = ""
+        if path.suffix.lower() in RAW_SUFFIXES and not form.raw:
+            hint = "; raw video needs --video-size and --pixel-format"
+        raise InputError(f"{path} cannot be read as a video: {reason(error)}{hint}") from error
 
 
 class FileSource:
     """The best video stream of a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: InputFormat) -> None:
         """Open `path`; InputError if it has no video."""
         self.name = str(path)
         self.warnings: list[str] = []
         self._path = path
-        self._container = open_container(path)
+        self._form = form
+        self._container = open_container(path, form)
         self.n_bytes: int | None = path.stat().st_size
         try:
             self._open_stream()
@@ -148,6 +163,8 @@ class FileSource:
                 raise InputError(f"{self.name} cannot be decoded: {reason(error)}") from error
             failed = True
         announced = self._stream.frames
+        if self._container.format.name == "avi":
+            announced -= 1  # its writers count a frame that only fills a gap at the end
         if done and announced > n_packets:
             self.warnings.append(
                 f"the file ends early: {done} frames decoded, {announced} announced"
@@ -180,7 +197,7 @@ class FileSource:
     @contextmanager
     def tracks(self) -> Iterator[TrackReader | None]:
         """Open the file once more, for what lies beside the pictures."""
-        with open_container(self._path) as container:
+        with open_container(self._path, self._form) as container:
             yield TrackReader(container, self._stream.index)
 
     def close(self) -> None:
@@ -229,12 +246,12 @@ class ImageSource:
     """One picture per PNG file."""
 
     codec = "png"
-    rates: Sequence[Fraction] = (DEFAULT_RATE,)
     time_base: Fraction | None = None
     n_bytes: int | None = None
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, form: InputFormat) -> None:
         """Find the files of a folder or pattern; InputError if there is none."""
+        self.rates: Sequence[Fraction] = (form.frame_rate or DEFAULT_RATE,)
         self.name = str(source)
         self.warnings: list[str] = []
         silence()
