@@ -192,10 +192,10 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:,.0f} bytes"
 
 
-def _copied(values: dict[str, Any]) -> str:
+def _copied(values: dict[str, Any], word: str = "of it ") -> str:
     """Return how many of the bytes are copied sound and subtitles, if any."""
     parts = [
-        f"{_size(values[key])} of it {what}"
+        f"{_size(values[key])} {word}{what}"
         for key, what in (("audio_bytes", "sound"), ("subtitle_bytes", "subtitles"))
         if values[key]
     ]
@@ -230,11 +230,13 @@ def _config(v: dict[str, Any]) -> str:
 
 
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
+    copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
         ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
         ("network", _network(v)),
         ("", _config(v)),
-        ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"),
+        ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
+                 f"{_video_only(copied)}{_copied(v, 'of ')}"),
         ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}"),
         ("device", v["device"]),
         ("time", f"about {duration(v['predicted_s'])}"),

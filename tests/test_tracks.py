@@ -42,6 +42,8 @@ from nvcodec.media import (
     Window,
 )
 from nvcodec.video.reader import open_video
+from nvcodec.video.remux import _attach
+from nvcodec.video.tracks import _Collector
 from nvcodec.video.writer import open_writer
 
 SEGMENTS = (
@@ -542,3 +544,55 @@ def test_commands_leave_out_what_they_are_told_to(two_tracks, encoded, tmp_path)
     for words in ("aac, 48000 Hz, 1 channels, fre, Version française", "0.500 to 1.200 s Two",
                   "bytes of it sound", "bytes of it subtitles", "video only"):  # fmt: skip
         assert words in shown
+
+
+def test_a_plan_names_the_copied_bytes(two_tracks, encoded):
+    _, _, result = encoded
+    shown = run("encode", two_tracks, "--dry-run", "--passes", 1, "--bpp", 2, "--threads", 1).output
+    assert f"{result.audio_bytes:,} bytes of sound" in shown
+    assert f"{result.subtitle_bytes:,} bytes of subtitles" in shown
+
+
+def collect(*packets):
+    collector = _Collector(HEADER, "stream 1")
+    for packet in packets:
+        collector.add(packet)
+    return collector.finish(Window()), collector.warnings
+
+
+def packet(data=b"x", pts=0, duration=5):
+    made = av.Packet(data)
+    made.pts, made.duration = pts, duration
+    return made
+
+
+def test_packets_without_times():
+    track, warnings = collect(packet(pts=None), packet(pts=3))
+    assert track is None
+    assert warnings == ["stream 1 (flac) has packets without a time; it is left out"]
+    track, warnings = collect(packet(pts=7), packet(pts=None), packet(pts=None))
+    assert [p.time for p in track.packets] == [7, 12, 17]
+    assert warnings == ["stream 1 (flac) lacks the times of some packets; they follow each other"]
+
+
+def test_times_that_jump_back_are_said():
+    track, warnings = collect(packet(pts=9), packet(pts=3))
+    assert [p.time for p in track.packets] == [9, 3]
+    assert warnings == ["stream 1 (flac) jumps back in time; it is copied as it is"]
+
+
+def test_unknown_side_data_is_said():
+    odd = packet()
+    _attach(odd, "stereo_3d", b"12345678")
+    _attach(odd, "skip_samples", struct.pack("<IIxx", 3, 4))
+    track, warnings = collect(odd, packet(pts=5))
+    assert track.header.initial_padding == 3
+    assert next(iter(track.packets)).skip_end == 4
+    assert warnings == ["stream 1 (flac) has side data (stereo_3d), which is not kept"]
+
+
+def test_a_language_that_mp4_cannot_say(tmp_path):
+    path = make_movie(tmp_path / "a.mkv", n_frames=2, audio=[{"codec": "aac", "language": "pt-BR"}])
+    frames, info, extras, _ = read(path)
+    (warning,) = write(tmp_path / "b.mp4", frames, info, extras)
+    assert warning == "audio track 1 (aac, pt-BR) loses its language, which mp4 files cannot say"

@@ -102,7 +102,11 @@ def dry_run(
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
-    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf))
+    audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
+    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf)) | {
+        "audio_bytes": audio_bytes,
+        "subtitle_bytes": subtitle_bytes,
+    }
 
 
 def encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ class TrackMuxer:
         self._sinks: list[_TrackSink] = []
         for number, track in enumerate(tracks):
             if _fits(track, format):
+                if format in ("mp4", "mov") and not _is_iso_639_2(track.header.language):
+                    self.warnings.append(
+                        f"{track.label(number)} loses its language, which {format} files cannot say"
+                    )
                 self._sinks.append(_TrackSink(track, number, add_stream(container, track.header)))
             else:
                 self.warnings.append(
@@ -109,6 +114,11 @@ def _attach(packet: av.Packet[Any], kind: Any, data: bytes) -> None:
     side = make(packet_sidedata_type_from_literal(kind), len(data))
     side.update(data)
     packet.set_sidedata(side)
+
+
+def _is_iso_639_2(language: str) -> bool:
+    """Tell whether a language is unknown or three letters, as ISO/IEC 14496-12 stores it."""
+    return not language or re.fullmatch("[a-z]{3}", language) is not None
 
 
 def _fits(track: Track, format: str) -> bool:
