@@ -192,6 +192,20 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:,.0f} bytes"
 
 
+def _copied(values: dict[str, Any], word: str = "of it ") -> str:
+    """Return how many of the bytes are copied sound and subtitles, if any."""
+    parts = [
+        f"{_size(values[key])} {word}{what}"
+        for key, what in (("audio_bytes", "sound"), ("subtitle_bytes", "subtitles"))
+        if values[key]
+    ]
+    return "".join(f", {part}" for part in parts)
+
+
+def _video_only(copied_bytes: int) -> str:
+    return ", video only" if copied_bytes else ""
+
+
 def _quality(values: dict[str, Any]) -> list[tuple[str, str]]:
     ms_ssim = values["ms_ssim"]
     return [
@@ -216,11 +230,13 @@ def _config(v: dict[str, Any]) -> str:
 
 
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
+    copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
         ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
         ("network", _network(v)),
         ("", _config(v)),
-        ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"),
+        ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
+                 f"{_video_only(copied)}{_copied(v, 'of ')}"),
         ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}"),
         ("device", v["device"]),
         ("time", f"about {duration(v['predicted_s'])}"),
@@ -228,10 +244,14 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
 
 
 def _show_encode(console: Console, v: dict[str, Any]) -> None:
-    target_bpp = v["bpp"] * v["target_bytes"] / v["n_bytes"]
+    copied = v["audio_bytes"] + v["subtitle_bytes"]
+    target = ""
+    if v["target_bytes"] is not None:
+        target_bpp = v["bpp"] * v["target_bytes"] / (v["n_bytes"] - copied)
+        target = f" (target {target_bpp:.4f})"
     _pairs(console, [
-        ("file", f"{v['file']}, {_size(v['n_bytes'])}"),
-        ("rate", f"{v['bpp']:.4f} bpp (target {target_bpp:.4f})"),
+        ("file", f"{v['file']}, {_size(v['n_bytes'])}{_copied(v)}"),
+        ("rate", f"{v['bpp']:.4f} bpp{target}{_video_only(copied)}"),
         *_quality(v),
         ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
         ("encoded in", duration(v["encode_s"])),
@@ -247,6 +267,31 @@ def _show_decode(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
+def _display(display: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is said of how frames are shown, where it is unusual."""
+    top, bottom = display["pixel_aspect"]
+    parts = [f"pixels {top}:{bottom}"] if top != bottom else []
+    if display["matrix"] != _PLAIN_MATRIX:
+        parts.append(f"turned {display['rotation']} degrees, matrix {display['matrix']}")
+    if display["fields"] != "progressive":
+        parts.append(f"fields, {display['fields']}")
+    return [("shown as", ", ".join(parts))] if parts else []
+
+
+def _rate(v: dict[str, Any], rate: float) -> str:
+    start = f" from {v['start_s']:.3f} s" if v["start_s"] else ""
+    return f"{rate:.5g} frames/s{'' if v['constant_rate'] else ' (it varies)'}{start}"
+
+
+def _track(track: dict[str, Any]) -> str:
+    parts = [track["codec"]]
+    if track["sample_rate"]:
+        parts.append(f"{track['sample_rate']} Hz, {track['channels']} channels")
+    parts += [text for text in (track["language"], track["title"]) if text]
+    parts.append(f"{track['packets']:,} packets, {_size(track['bytes'])}")
+    return ", ".join(parts)
+
+
 def _show_info(console: Console, v: dict[str, Any]) -> None:
     header = v["header"]
     rate = header["rate_num"] / header["rate_den"]
@@ -257,13 +302,19 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
         f"siting {header['siting']}{'' if header['color_specified'] else ' (assumed)'}"
     )
     _pairs(console, [
-        ("file", f"{v['file']}, {_size(v['bytes'])}"),
+        ("file", f"{v['file']}, {_size(v['bytes'])}{_copied(v)}"),
         ("format", f"version {header['version_major']}.{header['version_minor']}"),
-        ("video", f"{size}, {rate:.5g} frames/s, {duration(v['duration_s'])}"),
+        ("video", f"{size}, {_rate(v, rate)}, {duration(v['duration_s'])}"),
         ("source", f"{header['bit_depth']} bit, {_CHROMA.get(header['chroma'], header['chroma'])}"),
         ("color", f"{color} (H.273)"),
-        ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"),
+        *_display(v["display"]),
+        ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"
+                 f"{_video_only(v['audio_bytes'] + v['subtitle_bytes'])}"),
         ("metadata", v["metadata"] or "none"),
+        *((track["kind"], _track(track)) for track in v["tracks"]),
+        *(("chapter", f"{c['start_s']:.3f} to {c['end_s']:.3f} s {c['title']}")
+          for c in v["chapters"]),
+        *v["tags"].items(),
     ])  # fmt: skip
     for number, segment in enumerate(v["segments"]):
         _show_segment(console, number, segment)
@@ -278,6 +329,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
     console.print(parts)
 
 
+_PLAIN_MATRIX = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
 _CHROMA = {0: "RGB", 400: "gray", 420: "4:2:0", 422: "4:2:2", 444: "4:4:4"}
 
 
@@ -306,7 +358,7 @@ def _show_segment(console: Console, number: int, segment: dict[str, Any]) -> Non
 def _show_verify(console: Console, v: dict[str, Any]) -> None:
     size = f"{v['frames']} frames of {v['width']}x{v['height']}"
     rows = [
-        ("file", f"{v['file']}, {_size(v['bytes'])}, {v['bpp']:.4f} bpp, {size}"),
+        ("file", f"{v['file']}, {_size(v['bytes'])}{_copied(v)}, {v['bpp']:.4f} bpp, {size}"),
         ("checks", "structure, checksums and tensor hashes are right"),
     ]
     if "source" in v:

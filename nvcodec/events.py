@@ -20,7 +20,7 @@ class Progress:
     eta_s: float | None = None
     psnr_db: float | None = None
     bpp: float | None = None
-    """Projected bits per pixel of the whole file."""
+    """Projected bits per pixel of the file without its copied tracks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Declarative integer fields: one declaration packs, validates, unpacks and documents a header.
 
 A header or a model `Config` is a frozen dataclass whose attributes are made by `u8`, `u16`, `u32`,
-`u64`, by `u8_list` for a short tuple, or by `choice` for one of a few names. All integers are
-little-endian. The tables of bitstream_spec.md are compared with `describe` by a test.
+`u64`, `i32`, `i64`, by `u8_list` for a short tuple, by `choice` for one of a few names, or by
+`utf8` and `blob` for text and bytes behind their length. All integers are little-endian. The tables
+of bitstream_spec.md are compared with `describe` by a test.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 
 from nvcodec.errors import CorruptError, TruncatedError
 
-_FORMATS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q"}
+_FORMATS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "i32": "<i", "i64": "<q"}
+_LENGTHS = {"utf8": "u16", "blob": "u32"}
+"""Kinds that are so many bytes behind their length; their range is that of the length."""
 
 T = TypeVar("T")
 
@@ -39,7 +42,7 @@ def _field(
     hi: int,
     doc: str,
     max_items: int,
-    default: Any,
+    default: Any = None,
     names: tuple[str, ...] = (),
 ) -> Any:
     spec = IntField(kind, lo, hi, doc, max_items, names)
@@ -66,6 +69,26 @@ def u32(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
 def u64(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
     """Declare an unsigned 64-bit field with values lo..hi."""
     return _field("u64", lo, hi, doc, 0, default)
+
+
+def i32(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
+    """Declare a two's complement 32-bit field with values lo..hi."""
+    return _field("i32", lo, hi, doc, 0, default)
+
+
+def i64(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
+    """Declare a two's complement 64-bit field with values lo..hi."""
+    return _field("i64", lo, hi, doc, 0, default)
+
+
+def utf8(lo: int, hi: int, doc: str, default: str | None = None) -> Any:
+    """Declare a text of lo..hi bytes of UTF-8 behind their u16 number."""
+    return _field("utf8", lo, hi, doc, 0, default)
+
+
+def blob(lo: int, hi: int, doc: str, default: bytes | None = None) -> Any:
+    """Declare lo..hi bytes behind their u32 number."""
+    return _field("blob", lo, hi, doc, 0, default)
 
 
 def u8_list(
@@ -107,10 +130,45 @@ class ByteReader:
         return piece
 
     def integer(self, kind: str) -> int:
-        """Read one little-endian integer of kind u8, u16, u32 or u64."""
+        """Read one little-endian integer of kind u8, u16, u32, u64, i32 or i64."""
         fmt = _FORMATS[kind]
         value: int = struct.unpack(fmt, self.take(struct.calcsize(fmt)))[0]
         return value
+
+    def varint(self, limit: int) -> int:
+        """Read one LEB128 integer of 0..limit in its shortest form, else raise CorruptError."""
+        start, value, shift = self.offset, 0, 0
+        while True:
+            byte = self.integer("u8")
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if value > limit or (byte == 0 and shift > 7):
+                raise CorruptError(
+                    f"variable-length integer at byte {start} of {self.what} is too large or "
+                    f"not in its shortest form, allowed is 0 to {limit}"
+                )
+            if byte < 0x80:
+                return value
+
+
+def pack_varint(value: int) -> bytes:
+    """Return a number that is not negative as LEB128: 7 bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def values(obj: Any) -> dict[str, Any]:
+    """Return the fields of a record by name."""
+    return {name: getattr(obj, name) for name, _ in _specs(obj)}
+
+
+def take(cls: type[T], source: Any) -> T:
+    """Return a `cls` whose fields have the values of the same names in `source`."""
+    return cls(**{name: getattr(source, name) for name, _ in _specs(cls)})
 
 
 def _specs(cls: Any) -> list[tuple[str, IntField]]:
@@ -118,6 +176,11 @@ def _specs(cls: Any) -> list[tuple[str, IntField]]:
 
 
 def _problem(owner: str, name: str, spec: IntField, value: Any) -> str | None:
+    if spec.kind in _LENGTHS:
+        n_bytes = len(value.encode() if spec.kind == "utf8" else value)
+        if not spec.lo <= n_bytes <= spec.hi:
+            return f"{owner}.{name} has {n_bytes} bytes, allowed are {spec.lo} to {spec.hi}"
+        return None
     items = value if spec.max_items else (value,)
     if spec.max_items and not 1 <= len(items) <= spec.max_items:
         return f"{owner}.{name} has {len(items)} entries, allowed are 1 to {spec.max_items}"
@@ -165,6 +228,10 @@ def pack(obj: Any) -> bytes:
     out = bytearray()
     for name, spec in _specs(obj):
         value = getattr(obj, name)
+        if spec.kind in _LENGTHS:
+            data = value.encode() if spec.kind == "utf8" else value
+            out += struct.pack(_FORMATS[_LENGTHS[spec.kind]], len(data)) + data
+            continue
         if spec.max_items:
             out += struct.pack("<B", len(value))
         for item in value if spec.max_items else (value,):
@@ -177,7 +244,9 @@ def unpack(cls: type[T], reader: ByteReader) -> T:
     values: dict[str, Any] = {}
     for name, spec in _specs(cls):
         offset = reader.offset
-        if spec.max_items:
+        if spec.kind in _LENGTHS:
+            values[name] = _unpack_bytes(cls.__qualname__, name, spec, reader)
+        elif spec.max_items:
             n_items = reader.integer("u8")
             values[name] = tuple(reader.integer(spec.kind) for _ in range(n_items))
         else:
@@ -188,13 +257,28 @@ def unpack(cls: type[T], reader: ByteReader) -> T:
     return cls(**values)
 
 
+def _unpack_bytes(owner: str, name: str, spec: IntField, reader: ByteReader) -> str | bytes:
+    n_bytes = reader.integer(_LENGTHS[spec.kind])
+    if n_bytes > spec.hi:
+        raise CorruptError(
+            f"{owner}.{name} has {n_bytes} bytes, allowed are {spec.lo} to {spec.hi}"
+        )
+    data = reader.take(n_bytes)
+    if spec.kind == "blob":
+        return data
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptError(f"{owner}.{name} is not UTF-8 at its byte {error.start}") from error
+
+
 def describe(cls: Any) -> list[tuple[str, str, str, str]]:
     """Return one row (name, type, range, meaning) per field, as printed in the specification."""
     return [
         (
             name,
             f"{spec.kind}[1..{spec.max_items}]" if spec.max_items else spec.kind,
-            f"{spec.lo}..{spec.hi}",
+            f"{spec.lo}..{spec.hi}" + (" bytes" if spec.kind in _LENGTHS else ""),
             spec.doc,
         )
         for name, spec in _specs(cls)

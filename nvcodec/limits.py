@@ -22,7 +22,13 @@ class Limits:
     max_segments: int = 65_536
     """Most segments of one file."""
     max_metadata_bytes: int = 1 << 20
-    """Largest ancillary chunk."""
+    """Largest ancillary chunk but trAK and tiME."""
+    max_tracks: int = 64
+    """Most sound and subtitle tracks of one file."""
+    max_track_bytes: int = 1 << 30
+    """Largest trAK or tiME chunk."""
+    max_packets: int = 1 << 24
+    """Most packets of one track."""
 
 
 DEFAULT = Limits()

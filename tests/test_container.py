@@ -238,7 +238,7 @@ def test_chunks_out_of_order():
 
 def test_duplicate_metadata():
     header, metadata, *rest = parts()
-    with pytest.raises(CorruptError, match="2 metadata chunks"):
+    with pytest.raises(CorruptError, match="2 meTA chunks"):
         unpack_stream(file_of(header, metadata, metadata, *rest))
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import RATE, make_audio, make_video, moving_frames
 
 from nvcodec.errors import InputError, UsageError
+from nvcodec.media import PLAIN
 from nvcodec.video.color import chroma_shape, yuv_to_rgb
 from nvcodec.video.frames import resolve_tags
 from nvcodec.video.planes import read_picture, to_rgb
@@ -59,7 +60,7 @@ def test_info_is_there_before_the_first_frame(small_mp4):
         assert (info.codec, info.chroma, info.bit_depth) == ("h264", 420, 8)
         assert info.n_bytes == small_mp4.stat().st_size
         assert info.color == resolve_tags(height=48, chroma=420)
-        assert info.rotation == 0
+        assert info.display == PLAIN
 
 
 def test_frames_are_contiguous_rgb_in_order(small_mp4):
@@ -259,14 +260,6 @@ def test_alpha_is_dropped_and_said(tmp_path):
     assert (frames[0] == moving_frames(1)[0]).all()
 
 
-def test_varying_frame_rate_is_said_once(tmp_path):
-    path = make_video(tmp_path / "x.mp4", frames=moving_frames(8), times=[0, 1, 2, 5, 6, 9, 10, 14])
-    frames, _, warnings = read_all(path)
-    assert len(frames) == 8
-    assert len(warnings) == 1
-    assert "frame rate varies" in warnings[0]
-
-
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(60), Fraction(25, 2)])
 def test_constant_rates_are_exact_and_not_called_varying(tmp_path, suffix, rate):
@@ -276,7 +269,7 @@ def test_constant_rates_are_exact_and_not_called_varying(tmp_path, suffix, rate)
     assert warnings == []
 
 
-def test_rotation_is_said_and_not_applied(tmp_path):
+def test_rotation_is_kept_and_not_applied(tmp_path):
     path = tmp_path / "x.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -288,9 +281,9 @@ def test_rotation_is_said_and_not_applied(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     frames, info, warnings = read_all(path)
-    assert abs(info.rotation) == 90
+    assert info.display.rotation == 90
     assert frames[0].shape == (48, 64, 3)
-    assert warnings == [f"rotation of {info.rotation} degrees is not applied"]
+    assert warnings == []
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9, 0.97])

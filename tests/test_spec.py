@@ -5,10 +5,21 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from reference_decoder import RangeDecoder, tensor
 
 from nvcodec import fields
 from nvcodec.bitstream import container, laplace
+from nvcodec.bitstream.extras import (
+    MAX_CHAPTERS,
+    MAX_PACKET_BYTES,
+    MAX_TAGS,
+    PacketCue,
+    PacketDuration,
+    PacketSkip,
+    PacketTime,
+    TimingHeader,
+)
 from nvcodec.bitstream.header import SegmentHeader, StreamHeader
 from nvcodec.bitstream.tensors import (
     QTensor,
@@ -18,6 +29,7 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
 )
 from nvcodec.limits import DEFAULT
+from nvcodec.media import Chapter, Display, Tag, TrackHeader
 from nvcodec.models import ARCHITECTURES
 
 SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
@@ -44,6 +56,24 @@ def test_stream_header():
 
 def test_segment_header():
     assert field_table("SegmentHeader") == fields.describe(SegmentHeader)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        TimingHeader,
+        Display,
+        TrackHeader,
+        PacketTime,
+        PacketDuration,
+        PacketSkip,
+        PacketCue,
+        Chapter,
+        Tag,
+    ],
+)
+def test_records(cls):
+    assert field_table(cls.__name__) == fields.describe(cls)
 
 
 def test_architecture_configs():
@@ -83,6 +113,10 @@ def test_limits():
     assert f"| frames of a file | {DEFAULT.max_frames} " in SPEC
     assert f"| segments of a file | {DEFAULT.max_segments} |" in SPEC
     assert DEFAULT.max_metadata_bytes == 2**20
+    assert DEFAULT.max_track_bytes == 2**30
+    assert DEFAULT.max_packets == 2**24
+    assert f"| trAK chunks of a file | {DEFAULT.max_tracks} |" in SPEC
+    assert f"{MAX_CHAPTERS} chapters, {MAX_TAGS} tags, {MAX_PACKET_BYTES} bytes of a packet" in SPEC
     assert f"{container.MAX_ANCILLARY_CHUNKS} ancillary chunks" in SPEC
 
 

@@ -267,9 +267,9 @@ def test_existing_output(tmp_path, suffix):
     assert len(read_all(path)[0]) == 2
 
 
-@pytest.mark.parametrize("name", ["x.webm", "x", "x.png", "x.mp4.txt"])
+@pytest.mark.parametrize("name", ["x.avi", "x", "x.png", "x.mp4.txt"])
 def test_unknown_suffix_names_the_allowed_ones(tmp_path, name):
-    with pytest.raises(UsageError, match=r"allowed are \.mp4, \.mkv, \.y4m"):
+    with pytest.raises(UsageError, match=r"allowed are \.mp4, \.mov, \.mkv, \.webm, \.y4m"):
         open_writer(tmp_path / name, info_of())
 
 

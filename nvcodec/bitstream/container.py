@@ -23,6 +23,11 @@ VERSION_MAJOR = 1
 VIDEO_HEADER = "VHDR"
 SEGMENT = "SEGM"
 METADATA = "meTA"
+TRACK = "trAK"
+CHAPTERS = "chAP"
+TAGS = "taGS"
+TIMING = "tiME"
+DISPLAY = "diSP"
 END = "END "
 
 MAX_HEADER_BYTES = 1 << 16
@@ -30,7 +35,8 @@ MAX_HEADER_BYTES = 1 << 16
 MAX_ANCILLARY_CHUNKS = 1024
 """Most ancillary chunks of one file, so that a flood of empty ones costs no time."""
 
-_OVERHEAD = 12
+CHUNK_OVERHEAD = 12
+"""Bytes of a chunk beside its payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def read_chunks(data: bytes, limits: Limits = DEFAULT) -> list[Chunk]:
     offset = len(SIGNATURE)
     while True:
         chunk = _read_chunk(data, offset)
-        offset += _OVERHEAD + len(chunk.payload)
+        offset += CHUNK_OVERHEAD + len(chunk.payload)
         _check_order(chunk, chunks[-1] if chunks else None)
         if chunk.type == END:
             _check_end(chunk, data, offset)
@@ -72,7 +78,8 @@ def read_chunks(data: bytes, limits: Limits = DEFAULT) -> list[Chunk]:
         if chunk.ancillary:
             n_ancillary += 1
             _check_count("ancillary chunks", n_ancillary, MAX_ANCILLARY_CHUNKS)
-            _check_size(chunk, limits.max_metadata_bytes)
+            large = chunk.type in (TRACK, TIMING)
+            _check_size(chunk, limits.max_track_bytes if large else limits.max_metadata_bytes)
         elif chunk.type == SEGMENT:
             n_segments += 1
             _check_count("segments", n_segments, limits.max_segments)
@@ -97,7 +104,7 @@ def _check_signature(data: bytes) -> None:
 
 
 def _read_chunk(data: bytes, offset: int) -> Chunk:
-    n_left = len(data) - offset - _OVERHEAD
+    n_left = len(data) - offset - CHUNK_OVERHEAD
     if n_left < 0:
         raise TruncatedError(f"file ends at byte {len(data)}, before its END chunk")
     n_bytes, type_bytes = struct.unpack_from("<I4s", data, offset)

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nvcodec import fields
 from nvcodec.bitstream.container import (
+    DISPLAY,
     END,
     METADATA,
     SEGMENT,
     SIGNATURE,
+    TIMING,
     VERSION_MAJOR,
     VIDEO_HEADER,
     Chunk,
     pack_chunk,
     read_chunks,
 )
+from nvcodec.bitstream.extras import (
+    pack_display,
+    pack_extras,
+    pack_timing,
+    pack_tracks,
+    single,
+    unpack_display,
+    unpack_extras,
+    unpack_timing,
+)
 from nvcodec.errors import CorruptError, LimitError
 from nvcodec.fields import ByteReader, u8, u16, u32, u64
 from nvcodec.limits import DEFAULT, Limits
+from nvcodec.media import NO_EXTRAS, PLAIN, Display, Extras, Timing, Track
 
 CHROMA_FORMATS = (420, 422, 444, 400, 0)
 """Chroma sampling of the source; 400 is grey, 0 is RGB."""
@@ -83,6 +97,10 @@ class Stream:
     segments: tuple[Segment, ...]
     metadata: bytes = b""
     """UTF-8 text, possibly empty; escape it before printing."""
+    extras: Extras = NO_EXTRAS
+    display: Display = PLAIN
+    timing: Timing | None = None
+    """When frames are shown; None: at the header's rate from time 0 on."""
 
 
 def pack_stream(stream: Stream) -> bytes:
@@ -98,6 +116,14 @@ def pack_stream(stream: Stream) -> bytes:
             )
         stream.metadata.decode("utf-8")
         parts.append(pack_chunk(METADATA, stream.metadata))
+    if stream.timing is not None:
+        if len(stream.timing.pts) != stream.header.n_frames:
+            raise ValueError(f"{len(stream.timing.pts)} times, frames are {stream.header.n_frames}")
+        parts.append(pack_timing(stream.timing))
+    if stream.display != PLAIN:
+        parts.append(pack_display(stream.display))
+    parts += pack_extras(stream.extras)
+    parts += pack_tracks(stream.extras.tracks)
     parts += [pack_chunk(SEGMENT, _pack_segment(segment)) for segment in stream.segments]
     parts.append(pack_chunk(END, b""))
     return b"".join(parts)
@@ -111,7 +137,21 @@ def unpack_stream(data: bytes, limits: Limits = DEFAULT) -> Stream:
     problem = _tiling_problem(header, segments)
     if problem:
         raise CorruptError(problem)
-    return Stream(header, segments, _unpack_metadata(chunks))
+    timing, display = single(chunks, TIMING), single(chunks, DISPLAY)
+    return Stream(
+        header,
+        segments,
+        _unpack_metadata(chunks),
+        unpack_extras(chunks, limits),
+        PLAIN if display is None else unpack_display(display),
+        None if timing is None else unpack_timing(timing, header.n_frames),
+    )
+
+
+def add_tracks(data: bytes, tracks: Sequence[Track]) -> bytes:
+    """Return a file with more tracks: their chunks go before the first segment."""
+    first = next(chunk.offset for chunk in read_chunks(data) if chunk.type == SEGMENT)
+    return b"".join((data[:first], *pack_tracks(tracks), data[first:]))
 
 
 def _unpack_header(chunk: Chunk, limits: Limits) -> StreamHeader:
@@ -178,10 +218,8 @@ def _unpack_segment(chunk: Chunk) -> Segment:
 
 
 def _unpack_metadata(chunks: list[Chunk]) -> bytes:
-    found = [chunk.payload for chunk in chunks if chunk.type == METADATA]
-    if len(found) > 1:
-        raise CorruptError(f"file has {len(found)} metadata chunks, allowed is 1")
-    metadata = found[0] if found else b""
+    found = single(chunks, METADATA)
+    metadata = found.payload if found else b""
     try:
         metadata.decode("utf-8")
     except UnicodeDecodeError as error:

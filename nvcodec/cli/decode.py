@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
+    audio_option,
     device_option,
     frames_option,
     json_option,
     overwrite_option,
     quiet_option,
     start_option,
+    subtitles_option,
     verbose_option,
 )
 from nvcodec.errors import UsageError
@@ -25,11 +28,13 @@ from nvcodec.events import Log, Progress, Result
 @click.argument("file")
 @click.option(
     "-o", "--output", required=True,
-    help="A .mp4, .mkv or .y4m file, frames/%06d.png, a folder/, or - for Y4M on stdout.",
+    help="A .mp4, .mov, .mkv, .webm or .y4m file, frames/%06d.png, a folder/, or - for Y4M.",
 )  # fmt: skip
 @start_option
 @frames_option
 @device_option
+@audio_option
+@subtitles_option
 @click.option("--batch", type=int, default=1, help="Frames drawn at once.")
 @overwrite_option
 @json_option
@@ -37,7 +42,7 @@ from nvcodec.events import Log, Progress, Result
 @verbose_option
 def decode(
     file: str, output: str, start: int, frames: int | None, device: str, batch: int,
-    overwrite: bool, json: bool, quiet: bool, verbose: bool,
+    audio: str, subtitles: str, overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or PNG files."""
     if output == "-":
@@ -45,6 +50,7 @@ def decode(
     from nvcodec import storage
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.console import make_listener
+    from nvcodec.media import AUDIO, SUBTITLES, Timing
     from nvcodec.video.writer import open_writer
 
     began = time.perf_counter()
@@ -59,7 +65,14 @@ def decode(
             if frames is not None and total < frames:
                 message = f"{frames} frames were asked for, but only {total} are there"
                 listen(Log(level="warning", message=message))
-            with open_writer(output, video.info, overwrite=overwrite) as writer:
+            left_out = [AUDIO] if audio == "none" else []
+            left_out += [SUBTITLES] if subtitles == "none" else []
+            timing = video.info.timing or Timing.constant(video.info.frame_rate, len(video))
+            info = replace(video.info, timing=timing.cut(start, end))
+            extras = video.stream.extras.without(*left_out).cut(timing.window(start, end))
+            with open_writer(output, info, extras, overwrite=overwrite) as writer:
+                for warning in writer.warnings:
+                    listen(Log(level="warning", message=warning))
                 for done, frame in enumerate(video.frames(range(start, end)), 1):
                     writer.write(frame)
                     per_s = done / (time.perf_counter() - began)

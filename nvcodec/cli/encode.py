@@ -13,10 +13,14 @@ import click
 from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
     arch_option,
+    audio_option,
     encode_options,
+    format_options,
+    input_format,
     json_option,
     overwrite_option,
     quiet_option,
+    subtitles_option,
     target_options,
     training_options,
     verbose_option,
@@ -33,7 +37,12 @@ from nvcodec.events import Event, Progress, Result
 @target_options
 @training_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
-@click.option("--no-metadata", is_flag=True, help="Do not store program version and preset.")
+@format_options
+@audio_option
+@subtitles_option
+@click.option(
+    "--no-metadata", is_flag=True, help="Store no program version, preset, chapters and tags."
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan and the expected time.")
 @overwrite_option
 @json_option
@@ -45,8 +54,9 @@ def encode(
 ) -> None:
     """Encode a video into one .nrv file.
 
-    INPUT is a video file, a folder of PNG files, a pattern such as frames/%06d.png, or - for Y4M
-    on standard input. Ctrl-C saves the state; --resume continues it.
+    INPUT is a video file, a folder of PNG files, a pattern such as frames/%06d.png, raw video with
+    --video-size and --pixel-format, or - for Y4M on standard input. Ctrl-C saves the state;
+    --resume continues it.
     """
     output = default_output(source) if output is None and not given["dry_run"] else output
     if output == "-":
@@ -61,6 +71,8 @@ def encode(
 
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames")}
+    shared |= {kind: given[kind] == "copy" for kind in ("audio", "subtitles")}
+    shared["form"] = input_format(given)
     shared["metadata"] = not given["no_metadata"]
     with make_listener(json=json, quiet=quiet) as listen, stop_requests() as stop:
 

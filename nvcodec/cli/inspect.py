@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from nvcodec.cli.base import main
 from nvcodec.cli.options import (
     MAX_FRAME,
     device_option,
+    format_options,
+    input_format,
     json_option,
     quiet_option,
     verbose_option,
@@ -35,19 +39,22 @@ def info(file: str, json: bool, verbose: bool) -> None:
     "--start", type=click.IntRange(0, MAX_FRAME), default=0,
     help="Frame of the source at which the file begins.",
 )  # fmt: skip
+@format_options
 @device_option
 @json_option
 @quiet_option
 @verbose_option
 def verify(
-    file: str, source: str | None, start: int, device: str, json: bool, quiet: bool, verbose: bool
-) -> None:
+    file: str, source: str | None, start: int, device: str, json: bool, quiet: bool, verbose: bool,
+    **given: Any,
+) -> None:  # fmt: skip
     """Check an .nrv file and, given the source, its quality."""
     from nvcodec.codec.inspect import verify_file
     from nvcodec.console import make_listener
 
     with make_listener(json=json, quiet=quiet) as listen:
-        values = verify_file(file, source, start=start, device=device, listener=listen)
+        form = input_format(given)
+        values = verify_file(file, source, start=start, device=device, form=form, listener=listen)
         listen(Result(kind="verify", values=values))
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, assignments, seconds, shares
+from nvcodec.cli.values import amount, assignments, rate, seconds, shares, size
 
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
+    from nvcodec.video.frames import InputFormat
 
 ARCHITECTURES = ("hnerv",)
 PRESETS = ("fast", "medium", "slow")
+COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
@@ -49,6 +51,12 @@ start_option = click.option(
 frames_option = click.option(
     "--frames", type=click.IntRange(1, MAX_FRAME), help="Number of frames.  [default: all]"
 )
+audio_option = click.option(
+    "--audio", type=click.Choice(COPY), default="copy", help="Copy the sound, or leave it out."
+)
+subtitles_option = click.option(
+    "--subtitles", type=click.Choice(COPY), default="copy", help="The same for subtitles."
+)
 arch_option = click.option(
     "--arch", type=click.Choice(ARCHITECTURES), default="hnerv", help="Architecture."
 )
@@ -68,13 +76,13 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 target_options = _all(
     (
         click.option(
-            "--bpp", type=float, help="Target: bits per pixel of the file.  [default: 0.05]"
+            "--bpp", type=float, help="Target: bits per pixel, sound not counted.  [default: 0.05]"
         ),
         click.option(
             "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
         ),
         click.option(
-            "--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M."
+            "--size", callback=amount, help="Target: bytes of the whole file, such as 500k or 1M."
         ),
         click.option(
             "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."
@@ -150,6 +158,28 @@ training_options = _all(
         click.option("--seed", type=int, default=0, help="Seed of everything random."),
     )
 )
+
+
+format_options = _all(
+    (
+        click.option("--video-size", callback=size, help="Of raw video, such as 1280x720."),
+        click.option("--pixel-format", help="Of raw video, such as yuv420p; FFmpeg's name."),
+        click.option(
+            "--framerate", callback=rate, help="Of raw video and PNG files.  [default: 25]"
+        ),
+    )
+)
+
+
+def input_format(given: dict[str, Any]) -> InputFormat:
+    """Return what is said of a source that does not say it itself."""
+    from nvcodec.video.frames import InputFormat
+
+    return InputFormat(
+        size=given["video_size"],
+        pixel_format=given["pixel_format"],
+        frame_rate=given["framerate"],
+    )
 
 
 def encode_options(given: dict[str, Any]) -> EncodeOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import click
 
@@ -49,3 +50,23 @@ def assignments(
             raise click.BadParameter(f"{text!r} is not an option such as strides=5,4,2,2")
         pairs[name.replace("-", "_")] = meaning
     return pairs
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Return the width and height that a text such as 1280x720 means."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
+    """Return the frames per second that a text such as 25, 23.976 or 30000/1001 means."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\d{1,9}(\.\d{1,6}|/[1-9]\d{0,8})?", value)
+    if match is None or not Fraction(value):
+        raise click.BadParameter(f"{value!r} is not a rate such as 25, 23.976 or 30000/1001")
+    return Fraction(value)

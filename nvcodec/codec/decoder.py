@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvcodec import fields
-from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
+from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
@@ -28,6 +28,7 @@ from nvcodec.errors import (
     UsageError,
 )
 from nvcodec.limits import DEFAULT, Limits
+from nvcodec.media import Timing
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
 from nvcodec.video.frames import ColorTags, VideoInfo
@@ -46,12 +47,14 @@ def read_file(path: str | Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def video_info(header: StreamHeader) -> VideoInfo:
+def video_info(stream: Stream) -> VideoInfo:
     """Return what an output needs to know of the coded video."""
+    header = stream.header
+    rate = Fraction(header.rate_num, header.rate_den)
     return VideoInfo(
         width=header.width,
         height=header.height,
-        frame_rate=Fraction(header.rate_num, header.rate_den),
+        frame_rate=rate,
         color=ColorTags(
             matrix=header.matrix,
             primaries=header.primaries,
@@ -64,6 +67,8 @@ def video_info(header: StreamHeader) -> VideoInfo:
         chroma=header.chroma,
         codec="nrv",
         n_bytes=None,
+        display=stream.display,
+        timing=stream.timing or Timing.constant(rate, header.n_frames),
     )
 
 
@@ -136,7 +141,7 @@ class VideoFile:
         self.n_bytes = len(data)
         self.limits = limits
         self.stream = unpack_stream(data, limits)
-        self.info = video_info(self.stream.header)
+        self.info = video_info(self.stream)
         self.batch = batch
         self.device = pick_device(device)
         self.network_s = 0.0

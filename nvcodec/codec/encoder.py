@@ -12,15 +12,19 @@ from typing import Any
 import torch
 
 from nvcodec import storage
+from nvcodec.bitstream.extras import track_bytes
+from nvcodec.bitstream.header import add_tracks
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.work import EncodeWork, read_source
+from nvcodec.codec.work import EncodeWork, Keep, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
+from nvcodec.video.frames import InputFormat
+from nvcodec.video.reader import OWN_FORMAT
 
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
@@ -32,8 +36,13 @@ class EncodeResult:
 
     n_bytes: int
     bpp: float
+    """Of the file without the copied tracks."""
     target_bytes: int | None
-    """Most bytes that were asked for; None where the network's size alone was given."""
+    """Most bytes of the file without the copied tracks; None where only a network was asked for."""
+    audio_bytes: int
+    """Bytes of the file that hold copied sound."""
+    subtitle_bytes: int
+    """Bytes of the file that hold copied subtitles."""
     psnr_db: float
     ms_ssim: float | None
     psnr_per_frame_db: list[float]
@@ -77,23 +86,31 @@ def dry_run(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
     metadata: bool = True,
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
+    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
     work = EncodeWork(
         video,
         options or EncodeOptions(),
         device=picked,
-        metadata=metadata,
+        keep=keep,
         listener=listener,
         stop=lambda: False,
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
-    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf))
+    audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
+    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf)) | {
+        "audio_bytes": audio_bytes,
+        "subtitle_bytes": subtitle_bytes,
+    }
 
 
 def encode(
@@ -106,7 +123,10 @@ def encode(
     frames: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    audio: bool = True,
+    subtitles: bool = True,
     metadata: bool = True,
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
@@ -121,7 +141,10 @@ def encode(
         frames: number of frames; None takes all.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
-        metadata: store program version and preset in the file.
+        audio: copy the sound into the file.
+        subtitles: copy the subtitles into the file.
+        metadata: store program version, preset, chapters and tags in the file.
+        form: what raw video and PNG files do not say of themselves.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -137,16 +160,17 @@ def encode(
         local = None if str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
-    work = EncodeWork(
-        video, options, device=picked, metadata=metadata, listener=listener, stop=stop
-    )
+    keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
+    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
+    work = EncodeWork(video, options, device=picked, keep=keep, listener=listener, stop=stop)
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
     else:
         plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
-    meter, decode_fps = work.prove(data)
+    data = add_tracks(data, video.extras.tracks)
+    meter, decode_fps = work.prove(data, with_tracks=True)
+    audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
     unrounded = work.measure_float(fit) if options.coding == "ptq" else None
     if path is not None:
         storage.write_atomic(path, data)
@@ -154,8 +178,10 @@ def encode(
         checkpoint.unlink(missing_ok=True)
     return data, EncodeResult(
         n_bytes=len(data),
-        bpp=8 * len(data) / video.n_pixels,
+        bpp=8 * (len(data) - audio_bytes - subtitle_bytes) / video.n_pixels,
         target_bytes=plan.max_bytes,
+        audio_bytes=audio_bytes,
+        subtitle_bytes=subtitle_bytes,
         psnr_db=meter.psnr_db,
         ms_ssim=meter.ms_ssim,
         psnr_per_frame_db=meter.psnr_per_frame_db,

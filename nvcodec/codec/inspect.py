@@ -15,6 +15,7 @@ import torch
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
+from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, track_bytes
 from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.decoder import (
@@ -23,13 +24,16 @@ from nvcodec.codec.decoder import (
     check_structure,
     read_file,
     read_tensors,
+    video_info,
 )
 from nvcodec.codec.device import bf16_pays
 from nvcodec.errors import VerificationError
 from nvcodec.events import Listener, Progress, ignore
+from nvcodec.media import KINDS, PLAIN, Chapter, Track
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
-from nvcodec.video.reader import open_video
+from nvcodec.video.frames import InputFormat
+from nvcodec.video.reader import OWN_FORMAT, open_video
 
 _CODECS = {
     "encoders": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "png"),
@@ -49,25 +53,83 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         for key in ("side_bits", "symbol_bits")
     )
     payload = sum(len(segment.payload) for segment in stream.segments)
-    duration_s = header.n_frames * header.rate_den / header.rate_num
+    audio, subtitles = track_bytes(stream.extras.tracks)
+    video_bytes = len(data) - audio - subtitles
+    words = sum(map(len, pack_extras(stream.extras)))
+    times = 0 if stream.timing is None else len(pack_timing(stream.timing))
+    if stream.display != PLAIN:
+        words += len(pack_display(stream.display))
+    timing = video_info(stream).timing
+    assert timing is not None
+    duration_s = float(timing.seconds(header.n_frames) - timing.seconds(0))
     return {
         "file": str(path),
         "bytes": len(data),
-        "bpp": 8 * len(data) / (header.n_frames * header.height * header.width),
-        "bits_per_s": 8 * len(data) / duration_s,
+        "bpp": 8 * video_bytes / (header.n_frames * header.height * header.width),
+        "bits_per_s": 8 * video_bytes / duration_s,
+        "audio_bytes": audio,
+        "subtitle_bytes": subtitles,
+        "start_s": float(timing.seconds(0)),
         "duration_s": duration_s,
+        "constant_rate": not timing.varies(),
         "header": asdict(header),
+        "display": {
+            "pixel_aspect": [stream.display.sar_num, stream.display.sar_den],
+            "rotation": stream.display.rotation,
+            "matrix": list(stream.display.matrix),
+            "fields": ("progressive", "top first", "bottom first")[stream.display.field_order],
+        },
         "metadata": stream.metadata.decode("utf-8"),
+        "tags": {tag.key: tag.value for tag in stream.extras.tags},
+        "chapters": [describe_chapter(chapter) for chapter in stream.extras.chapters],
+        "tracks": [describe_track(track) for track in stream.extras.tracks],
         "parts": {
             # The signature, lengths, types and checksums of chunks, and chunks of unknown type.
-            "container": len(data) - header_bytes - len(stream.metadata) - payload,
+            "container": video_bytes
+            - header_bytes
+            - len(stream.metadata)
+            - words
+            - times
+            - payload,
             "headers": header_bytes,
-            "metadata": len(stream.metadata),
+            "metadata": len(stream.metadata) + words,
+            "times": times,
+            "audio": audio,
+            "subtitles": subtitles,
             "side_information": side,
             "symbols": symbols,
             "coder": payload - side - symbols,
         },
         "segments": segments,
+    }
+
+
+def describe_track(track: Track) -> dict[str, Any]:
+    """Return what is known of a copied track."""
+    header = track.header
+    times = [(packet.time, packet.time + packet.duration) for packet in track.packets]
+    start, end = (times[0][0], times[-1][1]) if times else (0, 0)
+    return {
+        "kind": KINDS[header.kind],
+        "codec": header.codec,
+        "language": header.language,
+        "title": header.title,
+        "disposition": header.disposition,
+        "sample_rate": header.sample_rate,
+        "channels": header.channels,
+        "packets": len(track.packets),
+        "bytes": sum(track_bytes([track])),
+        "start_s": float(start * header.time_base),
+        "duration_s": float((end - start) * header.time_base),
+    }
+
+
+def describe_chapter(chapter: Chapter) -> dict[str, Any]:
+    """Return a chapter's times and title."""
+    return {
+        "start_s": float(chapter.start * chapter.time_base),
+        "end_s": float(chapter.end * chapter.time_base),
+        "title": chapter.title,
     }
 
 
@@ -109,6 +171,7 @@ def verify_file(
     *,
     start: int = 0,
     device: str = "auto",
+    form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Check a file's structure, checksums and tensor hashes, and with a source its quality.
@@ -120,10 +183,15 @@ def verify_file(
     n_segments = check_structure(data)
     with VideoFile(data, device=device) as video:
         header = video.stream.header
+        audio, subtitles = track_bytes(video.stream.extras.tracks)
         values: dict[str, Any] = {
             "file": str(path),
             "bytes": len(data),
-            "bpp": 8 * len(data) / (len(video) * header.height * header.width),
+            "bpp": 8
+            * (len(data) - audio - subtitles)
+            / (len(video) * header.height * header.width),
+            "audio_bytes": audio,
+            "subtitle_bytes": subtitles,
             "segments": n_segments,
             "frames": len(video),
             "width": header.width,
@@ -131,7 +199,7 @@ def verify_file(
         }
         if source is None:
             return values
-        meter = compare(video, source, start=start, listener=listener)
+        meter = compare(video, source, start=start, form=form, listener=listener)
     return values | {
         "source": str(source),
         "start": start,
@@ -143,12 +211,17 @@ def verify_file(
 
 
 def compare(
-    video: VideoFile, source: str | Path, *, start: int, listener: Listener = ignore
+    video: VideoFile,
+    source: str | Path,
+    *,
+    start: int,
+    form: InputFormat = OWN_FORMAT,
+    listener: Listener = ignore,
 ) -> QualityMeter:
     """Return the quality of all frames against those of the source; raise VerificationError."""
     meter = QualityMeter()
     total = len(video)
-    with open_video(source, start=start, count=total) as reader:
+    with open_video(source, start=start, count=total, form=form) as reader:
         size, needed = ((i.width, i.height) for i in (reader.info, video.info))
         if size != needed:
             raise VerificationError(

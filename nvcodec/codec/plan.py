@@ -88,7 +88,8 @@ def make_plan(
     free = options.coding == "ptq" and options.n_params is not None and not options.target.given
     batch = min(options.batch or 2, n_frames)
     passes = options.passes or PRESET_PASSES[options.preset]
-    n_steps = passes * math.ceil(n_frames / max(batch, model.clip_frames))
+    # One step alone would end before the rounding phase begins.
+    n_steps = max(2, passes * math.ceil(n_frames / max(batch, model.clip_frames)))
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
     fit = FitSettings(

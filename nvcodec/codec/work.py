@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from nvcodec import __version__, fields
+from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
 from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
@@ -25,12 +26,13 @@ from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.rate import fit_size
-from nvcodec.errors import Interrupted, ResourceError, VerificationError
+from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
+from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
-from nvcodec.video.frames import VideoInfo
-from nvcodec.video.reader import open_video
+from nvcodec.video.frames import InputFormat, VideoInfo
+from nvcodec.video.reader import OWN_FORMAT, open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
@@ -46,6 +48,8 @@ class Source:
     frames: NDArray[np.uint8]
     """(N, H, W, 3) RGB."""
     sha256: str
+    extras: Extras = NO_EXTRAS
+    """Tracks, chapters and tags beside the frames."""
 
     @property
     def n_pixels(self) -> int:
@@ -54,13 +58,32 @@ class Source:
         return int(n_frames * height * width)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What is kept beside the pictures."""
+
+    audio: bool = True
+    subtitles: bool = True
+    metadata: bool = True
+    """Program version, preset, chapters and tags."""
+
+
+KEEP_ALL = Keep()
+
+
 def read_source(
-    path: str | Path, *, start: int, count: int | None, listener: Listener = ignore
+    path: str | Path,
+    *,
+    start: int,
+    count: int | None,
+    keep: Keep = KEEP_ALL,
+    form: InputFormat = OWN_FORMAT,
+    listener: Listener = ignore,
 ) -> Source:
-    """Decode a video into memory; raise InputError or ResourceError."""
+    """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
     digest = hashlib.sha256()
-    with open_video(path, start=start, count=count) as reader:
+    with open_video(path, start=start, count=count, form=form) as reader:
         try:
             for frame in reader:
                 frames.append(frame)
@@ -71,12 +94,19 @@ def read_source(
             raise ResourceError(
                 f"{path} does not fit into memory; encode a part with --start and --frames"
             ) from error
+        extras = reader.read_extras(audio=keep.audio, subtitles=keep.subtitles, tags=keep.metadata)
         for warning in reader.warnings:
             listener(Log(level="warning", message=warning))
-        return Source(reader.info, video, digest.hexdigest())
+        return Source(reader.info, video, digest.hexdigest(), extras)
 
 
-def make_file(plan: Plan, info: VideoInfo, tensors: list[QTensor], metadata: bytes) -> bytes:
+def make_file(
+    plan: Plan,
+    info: VideoInfo,
+    tensors: list[QTensor],
+    metadata: bytes,
+    extras: Extras = NO_EXTRAS,
+) -> bytes:
     """Return the bytes of a whole file with one segment."""
     color = info.color
     header = StreamHeader(
@@ -103,7 +133,11 @@ def make_file(plan: Plan, info: VideoInfo, tensors: list[QTensor], metadata: byt
         tensors_sha256=tensors_sha256(tensors),
     )
     config = fields.pack(plan.config)
-    return pack_stream(Stream(header, (Segment(segment, config, pack_tensors(tensors)),), metadata))
+    timing = info.timing
+    if timing is not None and timing.is_constant(info.frame_rate):
+        timing = None
+    segments = (Segment(segment, config, pack_tensors(tensors)),)
+    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing))
 
 
 class EncodeWork:
@@ -115,7 +149,7 @@ class EncodeWork:
         options: EncodeOptions,
         *,
         device: torch.device,
-        metadata: bool,
+        keep: Keep,
         listener: Listener,
         stop: Callable[[], bool],
     ) -> None:
@@ -125,7 +159,10 @@ class EncodeWork:
         self.listener = listener
         self.stop = stop
         text = f"nvcodec {__version__} {options.arch} {options.preset}"
-        self.metadata = text.encode() if metadata else b""
+        self.metadata = text.encode() if keep.metadata else b""
+        self.words = replace(source.extras, tracks=())
+        self.track_bytes = sum(map(len, pack_tracks(source.extras.tracks)))
+        """What the copied tracks add to the file."""
         self.bf16 = bf16_pays(device)
         video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
         self.frames = video.to(device)
@@ -134,6 +171,8 @@ class EncodeWork:
         """Plan for the user's target, or for another one."""
         n_frames, height, width, _ = self.source.frames.shape
         options = self.options if target is None else replace(self.options, target=target)
+        if options.target.size is not None and self.track_bytes:
+            options = replace(options, target=Target(size=self._video_bytes(options.target.size)))
         return make_plan(
             options,
             n_frames=n_frames,
@@ -144,9 +183,26 @@ class EncodeWork:
             bf16=self.bf16,
         )
 
+    def _video_bytes(self, size: int) -> int:
+        """Return what a size of the whole file leaves beside the copied tracks."""
+        least = self.smallest_bytes()
+        if size - self.track_bytes < least:
+            raise UsageError(
+                f"the target of {size} bytes is too small: sound and subtitles are copied and "
+                f"have {self.track_bytes} bytes, so that the smallest file has about "
+                f"{least + self.track_bytes}; --audio none and --subtitles none leave them out"
+            )
+        return size - self.track_bytes
+
     def overhead_bytes(self) -> int:
         """Return about what a file without tensors weighs: signature, chunks, headers, config."""
-        return _EMPTY_FILE_BYTES + len(self.metadata)
+        words = sum(map(len, pack_extras(self.words)))
+        timing = self.source.info.timing
+        if timing is not None and not timing.is_constant(self.source.info.frame_rate):
+            words += len(pack_timing(timing))
+        if self.source.info.display != PLAIN:
+            words += len(pack_display(self.source.info.display))
+        return _EMPTY_FILE_BYTES + len(self.metadata) + words
 
     def smallest_bytes(self) -> int:
         """Return about the fewest bytes that a file of this architecture can have."""
@@ -157,8 +213,8 @@ class EncodeWork:
         )
 
     def file(self, plan: Plan, tensors: list[QTensor]) -> bytes:
-        """Return the file that holds these tensors."""
-        return make_file(plan, self.source.info, tensors, self.metadata)
+        """Return the file that holds these tensors, without the copied tracks."""
+        return make_file(plan, self.source.info, tensors, self.metadata, self.words)
 
     def make_fit(self, plan: Plan) -> Fit:
         """Return a new run from the plan's seed."""
@@ -249,7 +305,9 @@ class EncodeWork:
                 meter.add(frame, self.source.frames[i])
         return meter
 
-    def prove(self, data: bytes, *, with_ms_ssim: bool = True) -> tuple[QualityMeter, float]:
+    def prove(
+        self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
+    ) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
         meter = QualityMeter(with_ms_ssim=with_ms_ssim)
         with VideoFile(data, device=self.device.type) as video:
@@ -258,4 +316,9 @@ class EncodeWork:
                 self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))
             if len(meter.psnr_per_frame_db) != len(self.source.frames):
                 raise VerificationError("the file decodes to another number of frames")
+            tracks = [(t.header, list(t.packets)) for t in video.stream.extras.tracks]
+            if with_tracks and tracks != [
+                (t.header, list(t.packets)) for t in self.source.extras.tracks
+            ]:
+                raise VerificationError("the file holds other sound or subtitles than the source")
             return meter, len(video) / max(video.network_s, 1e-9)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from nvcodec.errors import UsageError
+from nvcodec.media import PLAIN, Display, Timing
+
 IDENTITY = 0
 """Matrix code of RGB (planes G, B, R)."""
 BT709 = 1
@@ -45,7 +48,7 @@ class VideoInfo:
     height: int
     """Pixels, before any rotation."""
     frame_rate: Fraction
-    """Frames/s; 25 where the source says none."""
+    """Frames/s, the mean where it varies; 25 where the source says none."""
     color: ColorTags
     bit_depth: int
     """Bits per sample of the source, 8 to 16."""
@@ -55,8 +58,31 @@ class VideoInfo:
     """FFmpeg's name of the source's codec, such as "h264"."""
     n_bytes: int | None
     """Size of the source file; None for standard input and folders."""
-    rotation: int = 0
-    """Degrees, counterclockwise, that a player should turn the picture by."""
+    display: Display = PLAIN
+    """How a player turns and stretches the frames."""
+    timing: Timing | None = None
+    """When each frame is shown; None: at the frame rate from time 0 on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFormat:
+    """What sources without a header do not say of themselves."""
+
+    size: tuple[int, int] | None = None
+    """Width and height of raw video, in pixels."""
+    pixel_format: str | None = None
+    """FFmpeg's name of the layout of raw video, such as yuv420p."""
+    frame_rate: Fraction | None = None
+    """Frames/s of raw video or of a series of pictures; None: 25."""
+
+    def __post_init__(self) -> None:
+        if (self.size is None) != (self.pixel_format is None):
+            raise UsageError("raw video needs both --video-size and --pixel-format")
+
+    @property
+    def raw(self) -> bool:
+        """Whether the source is raw video."""
+        return self.size is not None
 
 
 def default_matrix(height: int) -> int:

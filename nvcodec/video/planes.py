@@ -7,8 +7,10 @@ FFmpeg's own conversion has changed its mind about matrices and ranges between v
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from nvcodec.errors import InputError
 from nvcodec.limits import DEFAULT
+from nvcodec.media import PLAIN, PROGRESSIVE, TOP_FIRST, Display
 from nvcodec.video.color import Plane, chroma_shape, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
 
@@ -48,8 +51,11 @@ class Picture:
     tags: ColorTags
     alpha: bool = False
     """True: the source also has an alpha plane, which is left out."""
-    rotation: int = 0
-    """Degrees counterclockwise."""
+    display: Display = PLAIN
+    pts: int | None = None
+    """Time in ticks of the source; None where it gives none."""
+    duration: int | None = None
+    """Ticks; None or 0 where the source does not say."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -177,12 +183,25 @@ def _read_planes(frame: av.VideoFrame) -> tuple[Sequence[Plane], int, int]:
     )
 
 
-def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
+def read_display(frame: av.VideoFrame) -> Display:
+    """Return what a decoded frame itself says of how it is shown."""
+    order = TOP_FIRST if frame.interlaced_frame else PROGRESSIVE
+    sides: Any = frame.side_data  # iterates over its values, unlike other mappings
+    for side in sides:
+        data = bytes(side)
+        if side.type.name == "DISPLAYMATRIX" and len(data) == 36:
+            a, b, u, c, d, v, x, y, w = struct.unpack("=9i", data)
+            return Display(field_order=order, a=a, b=b, u=u, c=c, d=d, v=v, x=x, y=y, w=w)
+    return Display(field_order=order)
+
+
+def read_picture(frame: av.VideoFrame, codec: str, siting: int | None = None) -> Picture:
     """View a decoded frame as planes with resolved colour tags.
 
     Args:
         frame: stays alive as long as the planes are used.
-        codec: FFmpeg's name; it tells the chroma siting.
+        codec: FFmpeg's name; it tells the chroma siting where that is unknown.
+        siting: as in ColorTags; None where unknown.
 
     Raises:
         InputError: a pixel format without support.
@@ -199,7 +218,7 @@ def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
         primaries=int(source.color_primaries),
         transfer=int(source.color_trc),
         full_range=full or source.format.name in ("monob", "monow"),
-        siting=1 if codec in _CENTERED else 0,
+        siting=int(codec in _CENTERED) if siting is None else siting,
     )
     alpha = any(part.is_alpha for part in source.format.components)
     return Picture(
@@ -208,5 +227,7 @@ def read_picture(frame: av.VideoFrame, codec: str) -> Picture:
         bit_depth=bits,
         tags=tags,
         alpha=alpha,
-        rotation=source.rotation,
+        display=read_display(source),
+        pts=source.pts,
+        duration=source.duration,
     )

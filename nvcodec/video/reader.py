@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvcodec.errors import InputError, UsageError
-from nvcodec.video.frames import VideoInfo
+from nvcodec.media import NO_EXTRAS, Extras, Window
+from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.planes import Picture, check_size, to_rgb
 from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
+from nvcodec.video.timing import FrameTimes
 from nvcodec.video.y4m import MAGIC, Y4mSource
+
+OWN_FORMAT = InputFormat()
 
 
 class VideoReader:
@@ -33,6 +38,9 @@ class VideoReader:
         """Decode up to frame `start`; use open_video instead of calling this."""
         self._source = source
         self._warnings: list[str] = []
+        self._start = start
+        self._cut = False
+        self._times = FrameTimes(time_base=source.time_base, rates=source.rates)
         self._frames = self._decode(start, count)
         self.info = self._open(start)
 
@@ -58,21 +66,20 @@ class VideoReader:
             self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
         if first.alpha:
             self._warnings.append("alpha dropped")
-        if first.rotation:
-            self._warnings.append(f"rotation of {first.rotation} degrees is not applied")
         return VideoInfo(
             width=width,
             height=height,
-            frame_rate=source.frame_rate,
+            frame_rate=source.rates[0],
             color=first.tags,
             bit_depth=first.bit_depth,
             chroma=first.chroma,
             codec=source.codec,
             n_bytes=source.n_bytes,
-            rotation=first.rotation,
+            display=first.display,
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
+        self._times.add(self._first.pts, self._first.duration)
         yield to_rgb(self._first)
         done = 1
         while count is None or done < count:
@@ -80,8 +87,10 @@ class VideoReader:
             if picture is None:
                 break
             self._check(picture, start + done)
+            self._times.add(picture.pts, picture.duration)
             yield to_rgb(picture)
             done += 1
+        self._cut = done == count
         if count is not None and done < count:
             self._warnings.append(f"{count} frames were asked for, but only {done} are there")
 
@@ -93,6 +102,34 @@ class VideoReader:
                 f"{self._source.name} changes its size from {was} to {now} at frame {index}; "
                 f"all frames must have one size"
             )
+
+    def resolve_timing(self) -> None:
+        """Put the times of all frames into `info`, once these have been read."""
+        if self.info.timing is not None:
+            return
+        timing, rate, warning = self._times.resolve(keep_start=self._start == 0)
+        if warning:
+            self._warnings.append(warning)
+        self.info = replace(self.info, frame_rate=rate, timing=timing)
+
+    def read_extras(
+        self, *, audio: bool = True, subtitles: bool = True, tags: bool = True
+    ) -> Extras:
+        """Return what lies beside the frames that have been read, see `TrackReader.read`."""
+        self.resolve_timing()
+        timing = self.info.timing
+        assert timing is not None
+        start = self._times.start_s(self._start)
+        length = timing.seconds(len(timing.pts)) - timing.seconds(0)
+        window = Window(
+            start=start if self._start > 0 else None, end=start + length if self._cut else None
+        )
+        with self._source.tracks() as reader:
+            if reader is None:
+                return NO_EXTRAS
+            extras = reader.read(audio=audio, subtitles=subtitles, tags=tags, window=window)
+            self._warnings += reader.warnings
+        return extras
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return self._frames
@@ -113,12 +150,21 @@ class VideoReader:
         self.close()
 
 
-def _open_source(source: str | Path) -> Source:
+def _open_source(source: str | Path, form: InputFormat) -> Source:
+    if form.raw:
+        if not Path(source).is_file():
+            raise InputError(f"{source} is not a file of raw video")
+        return FileSource(Path(source), form)
+    path = Path(source)
+    pictures = path.is_dir() or (is_pattern(path) and not path.exists())
+    if form.frame_rate is not None and not pictures:
+        raise UsageError(
+            f"{source} says its own frame rate; --framerate is for raw video and PNG files"
+        )
     if str(source) == "-":
         return Y4mSource(sys.stdin.buffer, "standard input", None)
-    path = Path(source)
-    if path.is_dir() or (is_pattern(path) and not path.exists()):
-        return ImageSource(path)
+    if pictures:
+        return ImageSource(path, form)
     if not path.exists():
         raise InputError(f"{path} does not exist")
     try:
@@ -133,10 +179,16 @@ def _open_source(source: str | Path) -> Source:
         file.close()
         raise
     file.close()
-    return FileSource(path)
+    return FileSource(path, form)
 
 
-def open_video(source: str | Path, *, start: int = 0, count: int | None = None) -> VideoReader:
+def open_video(
+    source: str | Path,
+    *,
+    start: int = 0,
+    count: int | None = None,
+    form: InputFormat = OWN_FORMAT,
+) -> VideoReader:
     """Open a video and decode its first wanted frame.
 
     Args:
@@ -144,16 +196,17 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
             "frames/%06d.png", or "-" for Y4M on standard input.
         start: index of the first frame.
         count: number of frames; None means all that follow.
+        form: what raw video and PNG files do not say of themselves.
 
     Raises:
-        UsageError: start is negative or count is not positive.
+        UsageError: start is negative, count is not positive, or `form` does not suit the source.
         InputError: the source is missing, is not a video, or ends before `start`.
     """
     if not 0 <= start < 2**32:
         raise UsageError(f"start is {start}; allowed are 0 to {2**32 - 1}")
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; allowed are 1 and more")
-    opened = _open_source(source)
+    opened = _open_source(source, form)
     try:
         return VideoReader(opened, start, count)
     except BaseException:

@@ -10,6 +10,7 @@ import shutil
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -19,9 +20,13 @@ from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
+from nvcodec.media import PROGRESSIVE, Display, Extras
+from nvcodec.video.coding import CONTAINERS, MATROSKA, field_warnings
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.frames import IDENTITY, UNSPECIFIED, ColorTags, VideoInfo, default_matrix
+from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
+from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, COUNTER, numbered, reason, silence
 from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
 
@@ -34,6 +39,7 @@ class Sink(Protocol):
 
     name: str
     description: str
+    warnings: list[str]
 
     def write(self, rgb: RGB) -> None:
         """Append a frame."""
@@ -45,6 +51,10 @@ class Sink(Protocol):
         """Remove everything that was written."""
 
 
+SITINGS = {0: "left", 1: "center", 2: "topleft", 3: "top"}
+"""FFmpeg's names of chroma sitings."""
+
+
 def yuv_tags(info: VideoInfo) -> ColorTags:
     """Return the tags for a YUV output; RGB sources get those that players assume."""
     if info.color.matrix != IDENTITY:
@@ -54,57 +64,80 @@ def yuv_tags(info: VideoInfo) -> ColorTags:
 
 
 class ContainerSink:
-    """H.264 in .mp4 or FFV1 in .mkv."""
+    """A file that FFmpeg muxes: pictures, and beside them the tracks that it can hold."""
 
-    def __init__(self, path: Path, info: VideoInfo) -> None:
+    def __init__(self, path: Path, info: VideoInfo, extras: Extras) -> None:
         """Open the temporary file beside `path`; ResourceError if that fails."""
         silence()
         self.name = str(path)
+        self.warnings: list[str] = []
         self._path = path
         self._part = storage.part_path(path)
         self._n_frames = 0
         self._size = (info.width, info.height)
-        if path.suffix.lower() == ".mp4":
-            # x264 codes 4:2:0 only with even sides; crf 12 is below what the eye can tell.
-            odd = info.width % 2 or info.height % 2
-            self._chroma = 444 if odd else 420
-            codec, options = "libx264", {"crf": "12", "preset": "medium"}
-            muxing = {"movflags": "+faststart"}
-            title = "H.264 crf 12"
-        else:
-            self._chroma = 0 if info.color.matrix == IDENTITY else info.chroma
-            # Version 3 has checksums, but cannot cut tiny pictures into its slices.
-            level = "3" if min(self._size) >= 32 else "1"
-            codec, options, muxing = "ffv1", {"level": level}, {}
-            title = "FFV1 lossless"
-        names = {0: "bgr0", 400: "gray"}
-        self._format = names.get(self._chroma, f"yuv{self._chroma}p")
-        self.description = f"{title} {self._format}"
-        # Neither container can carry every siting through PyAV, so chroma goes to the left.
-        tags = info.color if self._chroma == 0 else replace(yuv_tags(info), siting=0)
+        choose, muxer = CONTAINERS[path.suffix.lower()]
+        coding = choose(info, muxer)
+        self._chroma, self._format = coding.chroma, coding.pixel_format
+        self.description = f"{coding.title} {self._format}"
+        self._timing = info.timing
+        time_base = 1 / info.frame_rate if info.timing is None else info.timing.time_base
+        muxing = {}
+        if muxer in ("mp4", "mov"):
+            # The time at which a track starts is given in ticks of the movie.
+            muxing = {"movflags": "+faststart", "movie_timescale": str(_movie_ticks(time_base))}
+        elif info.display.aspect != 1:
+            muxing = {"write_crc32": "0"}
+        self._patch = b""
+        self.warnings += field_warnings(info, muxer)
+        tags = info.color if self._chroma == 0 else yuv_tags(info)
+        if self._chroma != 420:
+            tags = replace(tags, siting=0)
         self._tags = tags
+        options = dict(coding.options)
+        if tags.siting:
+            options["chroma_sample_location"] = SITINGS[tags.siting]
         self._codes = {
             "colorspace": tags.matrix if tags.specified else UNSPECIFIED,
             "color_range": 2 if tags.full_range else 1,
             "color_primaries": tags.primaries,
             "color_trc": tags.transfer,
         }
-        self._container = av.open(str(self._part), "w", options=muxing)
+        self._container = av.open(str(self._part), "w", format=muxer, options=muxing)
         try:
-            stream = self._container.add_stream(codec, rate=info.frame_rate, options=options)
+            stream = self._container.add_stream(coding.codec, rate=info.frame_rate, options=options)
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = self._format
-            self._stream.codec_context.time_base = 1 / info.frame_rate
+            self._stream.codec_context.time_base = time_base
             for key, code in self._codes.items():
                 setattr(self._stream.codec_context, key, code)
+            self._set_display(info.display, muxer)
+            self._tracks = TrackMuxer(self._container, extras.tracks, name=self.name, format=muxer)
+            self.warnings += self._tracks.warnings
+            write_words(self._container, extras)
         except BaseException:
             self.abort()
             raise
 
+    def _set_display(self, display: Display, muxer: str) -> None:
+        """Say how frames are shown, before the first of them."""
+        context = self._stream.codec_context
+        if display.turned:
+            self._stream.set_display_matrix(display.matrix)
+            if muxer in MATROSKA and (display.x or display.y):
+                self.warnings.append(f"{muxer} turns the picture, but does not move it")
+        if display.aspect != 1:
+            context.sample_aspect_ratio = display.aspect
+            if muxer in MATROSKA:
+                # PyAV cannot give a stream its aspect, which FFmpeg's muxer would write.
+                self._patch = display_size(*self._size, display.aspect)
+                self._stream.metadata["title"] = RESERVE
+        if display.field_order != PROGRESSIVE:
+            context.field_order = 1 + display.field_order
+
     def write(self, rgb: RGB) -> None:
-        """Convert, encode and mux a frame."""
+        """Convert, encode and mux a frame, and what is heard and read until then."""
         frame = av.VideoFrame(*self._size, self._format)
         if self._chroma == 0:
             pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
@@ -117,15 +150,30 @@ class ContainerSink:
                 view_plane(target, plane.shape[1], "u1")[:] = plane
         for key, code in self._codes.items():
             setattr(frame, key, code)
-        frame.pts = self._n_frames
+        frame.pts, frame.duration = self._ticks()
         frame.time_base = self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(frame))
+        with self._tracks.blamed():
+            self._tracks.advance(frame.pts * frame.time_base)
+            self._container.mux(self._stream.encode(frame))
         self._n_frames += 1
 
+    def _ticks(self) -> tuple[int, int]:
+        """Return time and duration of the next frame."""
+        index = self._n_frames
+        if self._timing is None:
+            return index, 1
+        pts = self._timing.pts
+        after = pts[index + 1] if index + 1 < len(pts) else pts[index] + self._timing.duration
+        return pts[index], after - pts[index]
+
     def commit(self) -> None:
-        """Flush the encoder, close the file and rename it."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        """Flush the encoder, write what is left of the tracks, close the file and rename it."""
+        with self._tracks.blamed():
+            self._container.mux(self._stream.encode(None))
+            self._tracks.advance(None)
+            self._container.close()
+        if self._patch:
+            extend_video(self._part, self._patch)
         storage.commit(self._part, self._path)
 
     def abort(self) -> None:
@@ -135,16 +183,43 @@ class ContainerSink:
         self._part.unlink(missing_ok=True)
 
 
+def _movie_ticks(time_base: Fraction) -> int:
+    """Return ticks per second in which a time of the video is exact, or FFmpeg's default."""
+    return time_base.denominator if 1000 <= time_base.denominator < 1 << 31 else 1000
+
+
+def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
+    """Return warnings about what is lost in a format without times and tracks."""
+    warnings = []
+    if info.timing is not None and info.timing.varies():
+        rate = f"{float(info.frame_rate):g}"
+        warnings.append(f"{format} cannot say that the frame rate varies around {rate} frames/s")
+    if info.display.turned:
+        turn = f"turned by {info.display.rotation} degrees"
+        warnings.append(f"{format} cannot say that the picture is to be {turn}; it is not turned")
+    if format == "PNG" and info.display.aspect != 1:
+        warnings.append(f"PNG files are written without the pixel aspect {info.display.aspect}")
+    if extras.tracks:
+        names = ", ".join(track.label(number) for number, track in enumerate(extras.tracks))
+        warnings.append(f"{format} holds pictures only; left out: {names}")
+    return warnings
+
+
 class Y4mSink:
     """Raw 8-bit planes, in a file or on standard output."""
 
-    def __init__(self, path: Path | None, info: VideoInfo) -> None:
+    def __init__(self, path: Path | None, info: VideoInfo, extras: Extras) -> None:
         """Write the header to the temporary file beside `path`, or to standard output."""
         self._path = path
+        self.warnings = pictures_only("Y4M", info, extras)
         self.name = str(path) if path else "standard output"
         self._tags = yuv_tags(info)
         self._chroma = info.chroma or 444
         self.description = f"Y4M {'mono' if self._chroma == 400 else self._chroma} 8 bit"
+        if self._tags.specified and self._tags.matrix != default_matrix(info.height):
+            self.warnings.append(
+                f"Y4M cannot say that the colour matrix is {self._tags.matrix} (H.273)"
+            )
         if self._tags.siting not in (0, 1, 2) or self._chroma != 420:
             self._tags = replace(self._tags, siting=0)
         header = Y4mHeader(
@@ -154,6 +229,8 @@ class Y4mSink:
             chroma=self._chroma,
             siting=self._tags.siting,
             full_range=self._tags.full_range,
+            field_order=info.display.field_order,
+            aspect=info.display.aspect,
         )
         self._stream: BinaryIO
         self._stream = open(storage.part_path(path), "wb") if path else sys.stdout.buffer  # noqa: SIM115
@@ -199,11 +276,14 @@ def _number(pattern: str, index: int) -> str:
 class ImageSink:
     """One 8-bit RGB PNG file per frame, collected in a hidden folder until all are there."""
 
-    def __init__(self, folder: Path, pattern: str, info: VideoInfo, *, overwrite: bool) -> None:
+    def __init__(
+        self, folder: Path, pattern: str, info: VideoInfo, extras: Extras, *, overwrite: bool
+    ) -> None:
         """Create `folder`; UsageError if it has files that match and must not be replaced."""
         silence()
         self.name = str(folder / pattern)
         self.description = "8-bit RGB PNG files"
+        self.warnings = pictures_only("PNG", info, extras)
         self._folder, self._pattern = folder, pattern
         wanted = numbered(pattern)
         files = folder.iterdir() if folder.is_dir() else iter(())

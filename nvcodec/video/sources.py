@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -12,16 +13,25 @@ from typing import Protocol
 import av
 
 from nvcodec.errors import InputError
-from nvcodec.video.frames import DEFAULT_RATE
+from nvcodec.media import BOTTOM_FIRST, TOP_FIRST
+from nvcodec.video.frames import DEFAULT_RATE, InputFormat
 from nvcodec.video.planes import Picture, read_picture
+from nvcodec.video.template import chroma_siting
+from nvcodec.video.timing import storable
+from nvcodec.video.tracks import TrackReader
 
 AV_ERRORS = (av.FFmpegError, ValueError, OSError)
 _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")
 """FFmpeg draws text files as pictures with these."""
 COUNTER = re.compile(r"%0?\d*d")
 """The counter in a name such as "%06d.png"."""
+RAW_SUFFIXES = (".yuv", ".raw", ".rgb", ".nv12")
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
+
+
+_FIELD_ORDERS = {2: TOP_FIRST, 3: BOTTOM_FIRST, 4: BOTTOM_FIRST, 5: TOP_FIRST}
+"""By FFmpeg's AVFieldOrder: which field is shown first."""
 
 
 class Source(Protocol):
@@ -29,12 +39,18 @@ class Source(Protocol):
 
     name: str
     codec: str
-    frame_rate: Fraction
+    rates: Sequence[Fraction]
+    """Frames/s that it claims, the likeliest first; at least one."""
+    time_base: Fraction | None
+    """Seconds of a tick of its times; None where it knows no times."""
     n_bytes: int | None
     warnings: list[str]
 
     def pictures(self) -> Iterator[Picture]:
         """Yield every picture, once."""
+
+    def tracks(self) -> AbstractContextManager[TrackReader | None]:
+        """Open what lies beside the pictures, where there may be something."""
 
     def close(self) -> None:
         """Release files."""
@@ -60,21 +76,41 @@ def fraction(rate: Fraction | None) -> Fraction | None:
     return Fraction(rate.numerator, rate.denominator) if rate else None
 
 
+def open_container(path: Path, form: InputFormat) -> av.container.InputContainer:
+    """Open a file for reading; raise InputError."""
+    silence()
+    # A playlist must not make this program open other files or network addresses.
+    options = {"protocol_whitelist": "file"}
+    if form.size is not None and form.pixel_format is not None:
+        options["video_size"] = "x".join(map(str, form.size))
+        options["pixel_format"] = form.pixel_format
+        options["framerate"] = str(form.frame_rate or DEFAULT_RATE)
+    try:
+        return av.open(
+            f"file:{path}",
+            "r",
+            format="rawvideo" if form.raw else None,
+            options=options,
+            metadata_errors="replace",
+        )
+    except AV_ERRORS as error:
+        hint = ""
+        if path.suffix.lower() in RAW_SUFFIXES and not form.raw:
+            hint = "; raw video needs --video-size and --pixel-format"
+        raise InputError(f"{path} cannot be read as a video: {reason(error)}{hint}") from error
+
+
 class FileSource:
     """The best video stream of a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: InputFormat) -> None:
         """Open `path`; InputError if it has no video."""
         self.name = str(path)
         self.warnings: list[str] = []
-        silence()
-        try:
-            self.n_bytes: int | None = path.stat().st_size
-            # A playlist must not make this program open other files or network addresses.
-            options = {"protocol_whitelist": "file"}
-            self._container = av.open(f"file:{path}", "r", options=options)
-        except AV_ERRORS as error:
-            raise InputError(f"{path} cannot be read as a video: {reason(error)}") from error
+        self._path = path
+        self._form = form
+        self._container = open_container(path, form)
+        self.n_bytes: int | None = path.stat().st_size
         try:
             self._open_stream()
         except BaseException:
@@ -92,14 +128,13 @@ class FileSource:
             raise InputError(f"{self.name} is not a video")
         self.codec = context.name
         self._stream.thread_type = "AUTO"
-        rate = fraction(self._stream.average_rate) or fraction(self._stream.guessed_rate)
-        self.frame_rate = rate or DEFAULT_RATE
-        if rate is None:
+        self._siting = chroma_siting(self._stream)
+        claimed = (self._stream.average_rate, self._stream.guessed_rate, self._stream.base_rate)
+        rates = [storable(rate) for rate in map(fraction, claimed) if rate]
+        self.rates: Sequence[Fraction] = list(dict.fromkeys(rates)) or [DEFAULT_RATE]
+        self.time_base = fraction(self._stream.time_base)
+        if not rates:
             self.warnings.append(f"the frame rate is unknown; {DEFAULT_RATE} frames/s are assumed")
-        self._timing = _Timing(self._stream.time_base)
-        aspect = fraction(self._stream.sample_aspect_ratio)
-        if aspect not in (None, Fraction(1)):
-            self.warnings.append(f"the pixels are not square ({aspect}); the ratio is not kept")
 
     def pictures(self) -> Iterator[Picture]:
         """Decode every frame.
@@ -121,13 +156,15 @@ class FileSource:
                     raise InputError(f"{self.name} is corrupt after frame {done - 1}")
                 for frame in frames:
                     self._note(frame, done)
-                    yield read_picture(frame, self.codec)
+                    yield self._shown(read_picture(frame, self.codec, self._siting))
                     done += 1
         except AV_ERRORS as error:
             if done == 0:
                 raise InputError(f"{self.name} cannot be decoded: {reason(error)}") from error
             failed = True
         announced = self._stream.frames
+        if self._container.format.name == "avi":
+            announced -= 1  # its writers count a frame that only fills a gap at the end
         if done and announced > n_packets:
             self.warnings.append(
                 f"the file ends early: {done} frames decoded, {announced} announced"
@@ -135,47 +172,38 @@ class FileSource:
         elif done and failed:
             self.warnings.append(f"the end of the file is damaged: {done} frames decoded")
 
+    def _shown(self, picture: Picture) -> Picture:
+        """Add what the container says of how a picture is shown."""
+        aspect = fraction(self._stream.sample_aspect_ratio) or Fraction(1)
+        order = _FIELD_ORDERS.get(self._stream.codec_context.field_order)
+        display = replace(
+            picture.display,
+            sar_num=aspect.numerator,
+            sar_den=aspect.denominator,
+            field_order=picture.display.field_order if order is None else order,
+        )
+        return replace(picture, display=display)
+
     def _note(self, frame: av.VideoFrame, index: int) -> None:
         """Collect warnings about one frame, each sentence once."""
         if frame.is_corrupt:
             self._warn(f"the file is damaged: parts of frame {index} or later ones are guessed")
-        if frame.interlaced_frame:
-            self._warn("the video is interlaced; its frames are coded as progressive")
-        if self._timing.varies(frame.pts):
-            self._warn(
-                f"the frame rate varies; a constant {float(self.frame_rate):g} frames/s is used"
-            )
 
     def _warn(self, message: str) -> None:
         kinds = {warning[:24] for warning in self.warnings}
         if message[:24] not in kinds:
             self.warnings.append(message)
 
+    @contextmanager
+    def tracks(self) -> Iterator[TrackReader | None]:
+        """Open the file once more, for what lies beside the pictures."""
+        with open_container(self._path, self._form) as container:
+            yield TrackReader(container, self._stream.index)
+
     def close(self) -> None:
         """Close the file."""
         with suppress(*AV_ERRORS):
             self._container.close()
-
-
-class _Timing:
-    """Watches the distance of frames in time."""
-
-    def __init__(self, time_base: Fraction | None) -> None:
-        # Containers round times: to 1 ms in Matroska, to a tick in others.
-        self._slack = max(2, round(Fraction(2, 1000) / time_base)) if time_base else 2
-        self._last: int | None = None
-        self._step: int | None = None
-
-    def varies(self, pts: int | None) -> bool:
-        """Return True if a frame at `pts` is not as far from the last as the first two were."""
-        if pts is None:
-            return False
-        last, self._last = self._last, pts
-        if last is None:
-            return False
-        if self._step is None:
-            self._step = pts - last
-        return abs(pts - last - self._step) > self._slack
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -218,11 +246,12 @@ class ImageSource:
     """One picture per PNG file."""
 
     codec = "png"
-    frame_rate = DEFAULT_RATE
+    time_base: Fraction | None = None
     n_bytes: int | None = None
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, form: InputFormat) -> None:
         """Find the files of a folder or pattern; InputError if there is none."""
+        self.rates: Sequence[Fraction] = (form.frame_rate or DEFAULT_RATE,)
         self.name = str(source)
         self.warnings: list[str] = []
         silence()
@@ -237,6 +266,10 @@ class ImageSource:
             except (*AV_ERRORS, StopIteration, IndexError) as error:
                 raise InputError(f"{path} is not a valid PNG file: {reason(error)}") from error
             yield read_picture(frame, self.codec)
+
+    def tracks(self) -> AbstractContextManager[None]:
+        """Pictures come alone."""
+        return nullcontext()
 
     def close(self) -> None:
         """Do nothing: files are closed one by one."""

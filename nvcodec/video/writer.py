@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, UsageError
+from nvcodec.media import NO_EXTRAS, Extras
+from nvcodec.video.coding import CONTAINERS
 from nvcodec.video.color import check_tags
 from nvcodec.video.frames import IDENTITY, VideoInfo
 from nvcodec.video.sinks import (
@@ -24,7 +26,7 @@ from nvcodec.video.sinks import (
 from nvcodec.video.sources import is_pattern
 
 _ALLOWED = (
-    ".mp4, .mkv, .y4m, a pattern such as frames/%06d.png, a folder ending in / "
+    ".mp4, .mov, .mkv, .webm, .y4m, a pattern such as frames/%06d.png, a folder ending in / "
     "and - for Y4M on standard output"
 )
 
@@ -39,6 +41,8 @@ class VideoWriter:
     """Frames written so far."""
     description: str
     """What the output is, such as "H.264 crf 12 yuv420p"."""
+    warnings: list[str]
+    """Sentences about what the output cannot hold."""
 
     def __init__(self, sink: Sink, info: VideoInfo) -> None:
         """Use open_writer instead of calling this."""
@@ -47,6 +51,7 @@ class VideoWriter:
         self._open = True
         self.n_frames = 0
         self.description = sink.description
+        self.warnings = sink.warnings
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Append a frame, uint8 (H, W, 3).
@@ -111,30 +116,38 @@ class VideoWriter:
             self.abort()
 
 
-def _open_sink(target: str | Path, info: VideoInfo, overwrite: bool) -> Sink:
+def _open_sink(target: str | Path, info: VideoInfo, extras: Extras, overwrite: bool) -> Sink:
     text = str(target)
     if text == "-":
-        return Y4mSink(None, info)
+        return Y4mSink(None, info, extras)
     path = Path(text)
     if text.endswith("/") or path.is_dir():
-        return ImageSink(path, "%06d.png", info, overwrite=overwrite)
+        return ImageSink(path, "%06d.png", info, extras, overwrite=overwrite)
     suffix = path.suffix.lower()
     if suffix == ".png" and is_pattern(path):
-        return ImageSink(path.parent, path.name, info, overwrite=overwrite)
-    if suffix not in (".mp4", ".mkv", ".y4m"):
+        return ImageSink(path.parent, path.name, info, extras, overwrite=overwrite)
+    if suffix not in (*CONTAINERS, ".y4m"):
         raise UsageError(f"output {text} has suffix {suffix or 'none'}; allowed are {_ALLOWED}")
     storage.check_output(path, overwrite=overwrite)
-    return Y4mSink(path, info) if suffix == ".y4m" else ContainerSink(path, info)
+    sink = Y4mSink if suffix == ".y4m" else ContainerSink
+    return sink(path, info, extras)
 
 
-def open_writer(target: str | Path, info: VideoInfo, *, overwrite: bool = False) -> VideoWriter:
+def open_writer(
+    target: str | Path,
+    info: VideoInfo,
+    extras: Extras = NO_EXTRAS,
+    *,
+    overwrite: bool = False,
+) -> VideoWriter:
     """Open an output for frames like those that `info` describes.
 
     Args:
-        target: .mp4 (H.264, visually lossless), .mkv (FFV1, lossless), .y4m, a pattern such as
-            "frames/%06d.png" or a folder ending in "/" (PNG files numbered from 1), or "-" for
-            Y4M on standard output. Rotation and alpha are not written.
-        info: size, rate, chroma format and colour of the output.
+        target: .mp4 or .mov (H.264, visually lossless), .mkv (FFV1, lossless), .webm (VP9,
+            visually lossless), .y4m, a pattern such as "frames/%06d.png" or a folder ending in "/"
+            (PNG files numbered from 1), or "-" for Y4M on standard output. Alpha is not written.
+        info: size, times, chroma format and colour of the output.
+        extras: what to write beside the pictures, where the output can hold it.
         overwrite: replace what exists.
 
     Raises:
@@ -145,7 +158,7 @@ def open_writer(target: str | Path, info: VideoInfo, *, overwrite: bool = False)
     if info.color.matrix != IDENTITY:
         check_tags(info.color, info.chroma or 444)
     try:
-        return VideoWriter(_open_sink(target, info, overwrite), info)
+        return VideoWriter(_open_sink(target, info, extras, overwrite), info)
     except NvcodecError:
         raise
     except WRITE_ERRORS as error:

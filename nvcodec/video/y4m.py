@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nvcodec.errors import InputError
+from nvcodec.media import BOTTOM_FIRST, PROGRESSIVE, TOP_FIRST, Display
 from nvcodec.video.color import Plane, chroma_shape
 from nvcodec.video.frames import DEFAULT_RATE, resolve_tags
 from nvcodec.video.planes import Picture, check_size
@@ -20,6 +22,7 @@ _MAX_LINE = 4096
 _SITINGS = {"jpeg": 1, "mpeg2": 0, "paldv": 2, "": 1}
 """What follows "420" in the header; plain 420 means JPEG's center."""
 _NAMES = {0: "mpeg2", 1: "jpeg", 2: "paldv"}
+_FIELD_ORDERS = {"p": PROGRESSIVE, "t": TOP_FIRST, "b": BOTTOM_FIRST, "m": TOP_FIRST}
 _CHROMA = re.compile(r"(420|422|444)(?:p(\d+))?|420(jpeg|mpeg2|paldv)|mono(\d*)")
 
 
@@ -37,8 +40,9 @@ class Y4mHeader:
     siting: int = 0
     full_range: bool | None = None
     """None: the stream does not say."""
-    progressive: bool = True
-    square_pixels: bool = True
+    field_order: int = PROGRESSIVE
+    aspect: Fraction = Fraction(1)
+    """Width of a pixel by its height."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -58,7 +62,8 @@ def format_header(header: Y4mHeader) -> bytes:
     colour_range = "FULL" if header.full_range else "LIMITED"
     line = (
         f"YUV4MPEG2 W{header.width} H{header.height} F{rate.numerator}:{rate.denominator} "
-        f"Ip A1:1 C{space} XCOLORRANGE={colour_range}\n"
+        f"I{'ptb'[header.field_order]} A{header.aspect.numerator}:{header.aspect.denominator} "
+        f"C{space} XCOLORRANGE={colour_range}\n"
     )
     return line.encode()
 
@@ -95,9 +100,17 @@ def parse_header(line: bytes, name: str) -> Y4mHeader:
         bit_depth=bits,
         siting=_SITINGS[match[3] or ""] if chroma == 420 else 0,
         full_range=ranges[0] == "FULL" if ranges else None,
-        progressive=fields.get("I", "p") in ("p", "?"),
-        square_pixels=fields.get("A", "1:1") in ("1:1", "0:0"),
+        field_order=_FIELD_ORDERS.get(fields.get("I", "p"), PROGRESSIVE),
+        aspect=_aspect(fields.get("A", "1:1")),
     )
+
+
+def _aspect(text: str) -> Fraction:
+    """Return the aspect of a pixel; 1 where it is unknown (0:0) or makes no sense."""
+    top, _, bottom = text.partition(":")
+    if not (top.isdecimal() and bottom.isdecimal() and 0 < int(top) < 2**32 > int(bottom) > 0):
+        return Fraction(1)
+    return Fraction(int(top), int(bottom))
 
 
 def write_frame(stream: BinaryIO, planes: Sequence[Plane]) -> None:
@@ -111,6 +124,7 @@ class Y4mSource:
     """Pictures of a .y4m stream, read once from start to end."""
 
     codec = "rawvideo"
+    time_base: Fraction | None = None
 
     def __init__(self, stream: BinaryIO, name: str, n_bytes: int | None) -> None:
         self.name = name
@@ -121,11 +135,13 @@ class Y4mSource:
         if not line.startswith(MAGIC) or not line.endswith(b"\n"):
             raise InputError(f"{name} does not begin with a YUV4MPEG2 header")
         self._header = parse_header(line[:-1], name)
-        self.frame_rate = self._header.frame_rate
-        if not self._header.progressive:
-            self.warnings.append("the video is interlaced; its frames are coded as progressive")
-        if not self._header.square_pixels:
-            self.warnings.append("the pixels are not square; the aspect ratio is not kept")
+        self.rates: Sequence[Fraction] = (self._header.frame_rate,)
+        aspect = self._header.aspect
+        self._display = Display(
+            sar_num=aspect.numerator,
+            sar_den=aspect.denominator,
+            field_order=self._header.field_order,
+        )
 
     def pictures(self) -> Iterator[Picture]:
         """Yield every whole frame; a part of a frame at the end becomes a warning."""
@@ -152,9 +168,17 @@ class Y4mSource:
             planes = [p.reshape(shape) for p, shape in zip(parts, header.shapes, strict=True)]
             y, u, v = planes if len(planes) == 3 else planes * 3
             yield Picture(
-                planes=(y, u, v), chroma=header.chroma, bit_depth=header.bit_depth, tags=tags
+                planes=(y, u, v),
+                chroma=header.chroma,
+                bit_depth=header.bit_depth,
+                tags=tags,
+                display=self._display,
             )
             done += 1
+
+    def tracks(self) -> AbstractContextManager[None]:
+        """Pictures come alone."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the stream, unless it is the program's standard input."""
