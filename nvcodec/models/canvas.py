@@ -1,0 +1,248 @@
+"""Canvas: feature pictures larger than the frame, moved by each frame's camera motion.
+
+What stays in the scene is kept once, in static canvases that every frame sees through its own
+affine map; what changes lives in small grids over time (HiNeRV, arXiv 2306.09818; NVRC, arXiv
+2409.07414). ConvNeXt blocks at low resolutions and PixelShuffle turn both into a picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvcodec.fields import choice, u8, u8_list
+from nvcodec.models.base import VideoModel, parse_options, widest
+from nvcodec.models.layers import OUTPUT_NAMES, activate, squash
+from nvcodec.models.motion import camera_motion
+from nvcodec.models.strides import grid_size
+
+MOTION_NAMES = ("none", "affine")
+MOTION_UNIT = 1 / 128
+"""What a motion value of 1 adds to an affine coefficient: learning rates suit values near 1."""
+MAX_WIDTH = 255
+MAX_STAGES = 5
+_BASE_CELLS = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasConfig:
+    """The integers that define a Canvas network."""
+
+    widths: tuple[int, ...] = u8_list(1, 255, "channels of each stage", MAX_STAGES)
+    depths: tuple[int, ...] = u8_list(0, 16, "blocks of each stage", MAX_STAGES)
+    strides: tuple[int, ...] = u8_list(1, 8, "upsampling after each stage", MAX_STAGES)
+    canvas_channels: tuple[int, ...] = u8_list(0, 255, "canvas channels of each stage", MAX_STAGES)
+    grid_channels: tuple[int, ...] = u8_list(1, 255, "channels of each time grid", 4)
+    margin_percent: int = u8(0, 255, "how much larger a canvas is than the frame", 12)
+    expansion: int = u8(1, 8, "widening inside a block", 2)
+    kernel: int = u8(1, 11, "size of depthwise kernels, odd", 3)
+    motion: int = choice(MOTION_NAMES, "how canvases move", 1)
+    output: int = choice(OUTPUT_NAMES, "last function", 1)
+
+
+class Block(nn.Module):
+    """x + project(GELU(expand(norm(depthwise(x))))), norm without parameters (ConvNeXt)."""
+
+    def __init__(self, width: int, kernel: int, expansion: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.project = nn.Linear(expansion * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block; shape is kept."""
+        # Channels last: the two layers are plain matrix products without a copy.
+        y = self.depthwise(x).permute(0, 2, 3, 1)
+        y = F.layer_norm(y, y.shape[-1:], eps=1e-5)
+        y = self.project(activate(0, self.expand(y)))
+        moved: Tensor = y.permute(0, 3, 1, 2)
+        return x + moved
+
+
+class Canvas(VideoModel):
+    """The network, its canvases, its grids over time and the motion of every frame."""
+
+    Config = CanvasConfig
+    config: CanvasConfig
+    latent_names = ("motion", "grid")
+    steady_names = ("motion",)
+    fine_names = ("motion",)
+    field_names = ("canvases", "slow_grids")
+    density = 0.5
+
+    def __init__(self, config: CanvasConfig, n_frames: int, height: int, width: int) -> None:
+        super().__init__(config, n_frames, height, width)
+        n_stages = len(config.widths)
+        lengths = {len(config.depths), len(config.strides), len(config.canvas_channels), n_stages}
+        if len(lengths) > 1:
+            raise ValueError("widths, depths, strides and canvas_channels differ in length")
+        if config.kernel % 2 == 0:
+            raise ValueError(f"kernel size {config.kernel} must be odd")
+        base = grid_size(config.strides, height, width)
+        self.sizes = [base]
+        for stride in config.strides:
+            self.sizes.append((self.sizes[-1][0] * stride, self.sizes[-1][1] * stride))
+        first, *slow = config.grid_channels
+        self.motion = nn.Parameter(torch.zeros(n_frames, 6))
+        self.grid = nn.Parameter(1e-3 * torch.randn(n_frames, first, *_coarse(base, 0)))
+        self.slow_grids = nn.ParameterList(
+            1e-3 * torch.randn(-(-n_frames >> i), channels, *_coarse(base, i))
+            for i, channels in enumerate(slow, 1)
+        )
+        self.canvases = nn.ParameterList(
+            1e-3 * torch.randn(channels, *_enlarge(size, config.margin_percent))
+            for channels, size in zip(config.canvas_channels, self.sizes[:-1], strict=True)
+            if channels
+        )
+        c_in = sum(config.grid_channels) + config.canvas_channels[0]
+        stems, stages, ups = [], [], []
+        for i, c_out in enumerate(config.widths):
+            if i > 0:
+                ups.append(nn.Conv2d(config.widths[i - 1], c_out * config.strides[i - 1] ** 2, 1))
+                c_in = config.canvas_channels[i]
+            if c_in:
+                stems.append(nn.Conv2d(c_in, c_out, 3, padding=1))
+            blocks = (
+                Block(c_out, config.kernel, config.expansion) for _ in range(config.depths[i])
+            )
+            stages.append(nn.Sequential(*blocks))
+        self.stems, self.stages = nn.ModuleList(stems), nn.ModuleList(stages)
+        self.ups = nn.ModuleList(ups)
+        self.head = nn.Conv2d(config.widths[-1], 3 * config.strides[-1] ** 2, 3, padding=1)
+
+    @torch.no_grad()
+    def prepare(self, frames: Tensor) -> None:
+        """Estimate the camera's motion."""
+        if self.config.motion:
+            still = torch.eye(2, 3, device=frames.device)
+            self.motion.copy_(((camera_motion(frames) - still) / MOTION_UNIT).flatten(1))
+
+    def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
+        """Draw the frames with these indices."""
+        config = self.config
+        if latents is None:
+            latents = {"motion": self.motion[index], "grid": self.grid[index]}
+        maps = self._maps(latents["motion"])
+        features = [_resize(latents["grid"], self.sizes[0])]
+        for grid in self.slow_grids:
+            features.append(_resize(self._at_times(grid, index), self.sizes[0]))
+        canvases, stems = iter(self.canvases), iter(self.stems)
+        if config.canvas_channels[0]:
+            features.append(self._look(next(canvases), maps, self.sizes[0]))
+        x = next(stems)(torch.cat(features, 1).contiguous(memory_format=torch.channels_last))
+        for i, stage in enumerate(self.stages):
+            if i > 0:
+                x = F.pixel_shuffle(self.ups[i - 1](x), config.strides[i - 1])
+                if config.canvas_channels[i]:
+                    x = x + next(stems)(self._look(next(canvases), maps, self.sizes[i]))
+                x = activate(0, x)
+            x = stage(x)
+        x = F.pixel_shuffle(self.head(x), config.strides[-1])
+        return squash(config.output, x[:, :, : self.height, : self.width])
+
+    def _maps(self, motion: Tensor) -> Tensor:
+        """Return affine maps (B, 2, 3) from the frame to the canvas, both spanning [-1, 1]."""
+        still = torch.tensor([1.0, 0, 0, 0, 1, 0], device=motion.device)
+        maps = (still + MOTION_UNIT * motion.float()).view(-1, 2, 3)
+        return maps / (1 + self.config.margin_percent / 100)
+
+    def _look(self, canvas: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return what every frame sees of a canvas (C, h, w): (B, C, *size)."""
+        n = len(maps)
+        if self.config.motion == 0:
+            return _resize(canvas[None], size).expand(n, -1, -1, -1)
+        where = F.affine_grid(maps, [n, len(canvas), *size], align_corners=False)
+        picture = canvas[None].expand(n, -1, -1, -1)
+        return F.grid_sample(picture, where, padding_mode="border", align_corners=False)
+
+    def _at_times(self, grid: Tensor, index: Tensor) -> Tensor:
+        """Interpolate a grid (T, C, h, w) linearly at the times of frames: (B, C, h, w)."""
+        n = len(grid)
+        t = ((index.double() + 0.5) * (n / self.n_frames) - 0.5).clamp(0, n - 1)
+        before = t.floor().long()
+        after = (before + 1).clamp_max(n - 1)
+        share = (t - before).float().view(-1, 1, 1, 1)
+        return grid[before] * (1 - share) + grid[after] * share
+
+    def macs_per_frame(self) -> int:
+        """Return the multiply-accumulates of one padded frame, interpolation not counted."""
+        total = 0
+        stems = iter(self.stems)
+        for i, stage in enumerate(self.stages):
+            n_pixels = math.prod(self.sizes[i])
+            if i > 0:
+                total += math.prod(self.sizes[i - 1]) * self.ups[i - 1].weight.numel()  # type: ignore
+            if i == 0 or self.config.canvas_channels[i]:
+                total += n_pixels * next(stems).weight.numel()  # type: ignore
+            total += n_pixels * sum(p.numel() for p in stage.parameters() if p.ndim > 1)
+        return total + math.prod(self.sizes[-2]) * self.head.weight.numel()
+
+    def peak_activations(self) -> int:
+        """Return the values of the largest feature map of one padded frame."""
+        config = self.config
+        peaks = [
+            math.prod(size) * width * max(config.expansion, 1)
+            for size, width in zip(self.sizes, config.widths, strict=False)
+        ]
+        return max(*peaks, 3 * math.prod(self.sizes[-1]))
+
+    @classmethod
+    def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
+        """Return the smallest Config with these options."""
+        return _fill_options(1, height, width, parse_options(cls, options, solved=""))
+
+    @classmethod
+    def solve(
+        cls, n_params: float, n_frames: int, height: int, width: int, **options: Any
+    ) -> CanvasConfig:
+        """Return the widest Config with at most n_params values."""
+        parsed = parse_options(cls, options, solved="")
+        config: CanvasConfig = widest(
+            cls,
+            lambda w: _fill_options(w, height, width, parsed),
+            MAX_WIDTH,
+            n_params,
+            n_frames,
+            height,
+            width,
+        )
+        return config
+
+
+def _fill_options(
+    width: int, height_px: int, width_px: int, options: dict[str, Any]
+) -> CanvasConfig:
+    """Return the Config whose first stage has `width` channels, for frames of this size.
+
+    Each stage doubles the resolution and halves the channels; there are as many as leave a first
+    one of about 60 x 60 cells. A width of 48 with two stages is that of the trials in NOTES.md.
+    """
+    n_stages = len(options.get("strides", ())) or min(
+        MAX_STAGES, max(1, round(math.log2(math.sqrt(height_px * width_px / _BASE_CELLS))))
+    )
+    filled: dict[str, Any] = {
+        "widths": tuple(max(1, width >> i) for i in range(n_stages)),
+        "depths": (3, *[1] * (n_stages - 1)),
+        "strides": (2,) * n_stages,
+        "canvas_channels": tuple(max(1, round(width / (6 << i))) for i in range(n_stages)),
+        "grid_channels": tuple(max(1, round(width / k)) for k in (12, 12, 6)),
+    } | options
+    return CanvasConfig(**filled)
+
+
+def _coarse(base: tuple[int, int], level: int) -> tuple[int, int]:
+    """Return the size of time grid `level`: a quarter of the base, then halves of that."""
+    return -(-base[0] >> (level + 2)), -(-base[1] >> (level + 2))
+
+
+def _enlarge(size: tuple[int, int], margin_percent: int) -> tuple[int, int]:
+    return tuple(-(-n * (100 + margin_percent) // 100) for n in size)  # type: ignore[return-value]
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,227 @@
+"""Canvas: its formula, its motion, and frames of any size and number."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_video, moving_frames
+
+import nvcodec
+from nvcodec import fields
+from nvcodec.errors import UsageError
+from nvcodec.models.base import count_params, shape_only
+from nvcodec.models.canvas import MOTION_UNIT, Canvas, CanvasConfig
+from nvcodec.models.motion import camera_motion
+
+CONFIG = CanvasConfig(
+    widths=(8, 4),
+    depths=(2, 1),
+    strides=(2, 3),
+    canvas_channels=(3, 2),
+    grid_channels=(2, 3),
+)
+
+
+def small_model(n_frames=5, height=37, width=50, **changes):
+    torch.manual_seed(1)
+    config = CanvasConfig(**{name: getattr(CONFIG, name) for name in CONFIG.__slots__} | changes)
+    model = Canvas(config, n_frames, height, width)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def bilinear(x, rows, columns):
+    """Interpolate x (C, h, w) at float64 rows and columns within it, as the specification says."""
+    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    bottom = np.minimum(top + 1, x.shape[1] - 1)
+    right = np.minimum(left + 1, x.shape[2] - 1)
+    v, u = rows - top, columns - left
+    return (
+        x[:, top, left] * (1 - v) * (1 - u)
+        + x[:, top, right] * (1 - v) * u
+        + x[:, bottom, left] * v * (1 - u)
+        + x[:, bottom, right] * v * u
+    )
+
+
+def resize(x, h, w):
+    def where(n, of):
+        return np.clip((np.arange(n) + 0.5) * of / n - 0.5, 0, None)
+
+    rows, columns = np.meshgrid(where(h, x.shape[1]), where(w, x.shape[2]), indexing="ij")
+    return bilinear(x, rows, columns)
+
+
+def look(canvas, motion, margin, h, w):
+    matrix = (np.array([[1, 0, 0], [0, 1, 0]]) + motion.reshape(2, 3) / 128) / (1 + margin / 100)
+    y, x = np.meshgrid(
+        2 * (np.arange(h) + 0.5) / h - 1, 2 * (np.arange(w) + 0.5) / w - 1, indexing="ij"
+    )
+    seen = np.einsum("ab,bhw->ahw", matrix, np.stack([x, y, np.ones_like(x)]))
+    columns = np.clip(((seen[0] + 1) * canvas.shape[2] - 1) / 2, 0, canvas.shape[2] - 1)
+    rows = np.clip(((seen[1] + 1) * canvas.shape[1] - 1) / 2, 0, canvas.shape[1] - 1)
+    return bilinear(canvas, rows, columns)
+
+
+def at_time(grid, t, n_frames):
+    a = np.clip((t + 0.5) * len(grid) / n_frames - 0.5, 0, len(grid) - 1)
+    before = int(a)
+    after = min(before + 1, len(grid) - 1)
+    return grid[before] * (1 - (a - before)) + grid[after] * (a - before)
+
+
+def plain_frame(model, t):
+    """Draw frame t from the formulas of the specification, in float64."""
+    p = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
+    config = model.config
+    total = math.prod(config.strides)
+    h, w = -(-model.height // total), -(-model.width // total)
+
+    def conv(x, name, groups=1):
+        weight = torch.from_numpy(p[f"{name}.weight"])
+        bias = torch.from_numpy(p[f"{name}.bias"])
+        x = torch.from_numpy(x)[None]
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=groups)[0].numpy()
+
+    def gelu(x):
+        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+    def shuffle(x, s):
+        c, rows, columns = x.shape[0] // s**2, *x.shape[1:]
+        x = x.reshape(c, s, s, rows, columns).transpose(0, 3, 1, 4, 2)
+        return x.reshape(c, rows * s, columns * s)
+
+    def block(x, name):
+        y = conv(x, f"{name}.depthwise", groups=len(x))
+        y = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-5)
+        for layer in ("expand", "project"):
+            y = np.einsum("oc,chw->ohw", p[f"{name}.{layer}.weight"], y)
+            y = y + p[f"{name}.{layer}.bias"][:, None, None]
+            y = gelu(y) if layer == "expand" else y
+        return x + y
+
+    def seen(i, h, w):
+        if config.motion == 0:
+            return resize(p[f"canvases.{i}"], h, w)
+        return look(p[f"canvases.{i}"], p["motion"][t], config.margin_percent, h, w)
+
+    slow = [p[f"slow_grids.{i}"] for i in range(len(config.grid_channels) - 1)]
+    features = [resize(p["grid"][t], h, w)]
+    features += [resize(at_time(grid, t, model.n_frames), h, w) for grid in slow]
+    x = conv(np.concatenate([*features, seen(0, h, w)]), "stems.0")
+    for i in range(len(config.widths)):
+        if i > 0:
+            x = shuffle(conv(x, f"ups.{i - 1}"), config.strides[i - 1])
+            h, w = x.shape[1:]
+            x = gelu(x + conv(seen(i, h, w), f"stems.{i}"))
+        for b in range(config.depths[i]):
+            x = block(x, f"stages.{i}.{b}")
+    y = shuffle(conv(x, "head"), config.strides[-1])[:, : model.height, : model.width]
+    return 1 / (1 + np.exp(-y)) if config.output == 1 else np.tanh(y) / 2 + 0.5
+
+
+@pytest.mark.parametrize("changes", [{}, {"motion": 0}, {"output": 0, "kernel": 5}])
+def test_draw_equals_the_formula(changes):
+    model = small_model(**changes)
+    model.motion.data.mul_(20)
+    with torch.inference_mode():
+        drawn = model(torch.tensor([4, 1])).numpy()
+    for i, t in enumerate((4, 1)):
+        np.testing.assert_allclose(drawn[i], plain_frame(model, t), atol=2e-5)
+
+
+def test_tensor_order_is_that_of_the_specification():
+    names = [name for name, _ in small_model().named_parameters()]
+    kinds = list(dict.fromkeys(name.split(".")[0] for name in names))
+    assert kinds == ["motion", "grid", "slow_grids", "canvases", "stems", "stages", "ups", "head"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"depths": (1,)}, "differ in length"), ({"kernel": 4}, "kernel size 4 must be odd")],
+)
+def test_impossible_configs(changes, words):
+    with pytest.raises(ValueError, match=words):
+        small_model(**changes)
+
+
+@pytest.mark.parametrize("n_params", [20_000, 60_000, 300_000])
+@pytest.mark.parametrize(("n_frames", "height", "width"), [(1, 16, 16), (7, 48, 27), (33, 90, 160)])
+def test_solved_width_fits_the_budget(n_params, n_frames, height, width):
+    config = Canvas.solve(n_params, n_frames, height, width)
+    fields.check(config)
+    model = shape_only(Canvas, config, n_frames, height, width)
+    assert count_params(model) <= n_params
+    assert model.macs_per_frame() > 0
+    assert model.peak_activations() >= 3 * height * width
+
+
+def test_cost_at_the_presets_is_small():
+    config = Canvas.solve(290_000, 132, 180, 320)
+    model = shape_only(Canvas, config, 132, 180, 320)
+    assert model.macs_per_frame() / (180 * 320) < 8_000
+
+
+def test_too_small_a_budget_is_said():
+    with pytest.raises(UsageError, match="Canvas needs at least"):
+        Canvas.solve(50, 4, 64, 64)
+
+
+def textured(height, width):
+    rows, columns = np.mgrid[0:height, 0:width]
+    rng = np.random.default_rng(0)
+    picture = sum(
+        np.sin(rows * rng.uniform(-0.5, 0.5) + columns * rng.uniform(-0.5, 0.5) + rng.uniform(0, 6))
+        for _ in range(12)
+    )
+    return np.clip(128 + 25 * picture, 0, 255)
+
+
+def test_motion_of_a_pan_is_found():
+    scene = textured(100, 140)
+    frames = [scene[10 + t : 70 + t, 20 + 2 * t : 116 + 2 * t] for t in range(9)]
+    video = torch.from_numpy(np.stack(frames)).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
+    # An object that moves otherwise must not matter.
+    for t in range(9):
+        video[t, :, 20:40, 10 + 5 * t : 25 + 5 * t] = 255
+    maps = camera_motion(video)
+    pixels = maps[:, :, 2] * torch.tensor([96 / 2, 60 / 2])
+    expected = torch.stack([2.0 * (torch.arange(9) - 4), 1.0 * (torch.arange(9) - 4)], 1)
+    assert float((pixels - expected).abs().max()) < 0.3
+    assert float((maps[:, :, :2] - torch.eye(2)).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_flat_frames_have_no_motion(value):
+    maps = camera_motion(torch.full((4, 3, 40, 60), value, dtype=torch.uint8))
+    assert torch.equal(maps, torch.eye(2, 3).repeat(4, 1, 1))
+
+
+def test_motion_starts_from_the_estimate():
+    model = small_model(9, 60, 96)
+    scene = textured(100, 140)
+    frames = np.stack([scene[10:70, 20 + 2 * t : 116 + 2 * t] for t in range(9)])
+    model.prepare(torch.from_numpy(frames).to(torch.uint8)[:, None].repeat(1, 3, 1, 1))
+    drift = model.motion.detach()[:, 2] * MOTION_UNIT * 48
+    assert float((drift.diff() - 2).abs().max()) < 0.4
+
+
+@pytest.mark.parametrize(("n_frames", "width", "height"), [(1, 32, 32), (5, 33, 47), (6, 64, 36)])
+def test_encode_and_decode(tmp_path, n_frames, width, height):
+    path = make_video(
+        tmp_path / "in.mkv",
+        codec="ffv1",
+        pixel_format="bgr0",
+        frames=moving_frames(n_frames, width, height),
+    )
+    options = nvcodec.EncodeOptions(
+        arch="canvas", target=nvcodec.Target(bpp=4.0), passes=4, batch=1
+    )
+    data, result = nvcodec.encode(path, None, options, device="cpu")
+    assert 0.98 <= 8 * len(data) / (4.0 * n_frames * width * height) <= 1
+    with nvcodec.open(data, device="cpu") as video:
+        assert video[:].shape == (n_frames, height, width, 3)
+    assert result.psnr_db > 10
