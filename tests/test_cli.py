@@ -21,7 +21,7 @@ from nvcodec.cli import options, values
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.device import DEVICES
 from nvcodec.codec.losses import LOSSES
-from nvcodec.codec.options import CODINGS, OPTIMIZERS, PRESET_PASSES, EncodeOptions
+from nvcodec.codec.options import AUTO_ARCH, CODINGS, OPTIMIZERS, PRESET_PASSES, EncodeOptions
 from nvcodec.codec.prune import PRUNE_SCOPES
 from nvcodec.codec.ptq import QUANT_AXES
 from nvcodec.codec.schedule import SCHEDULES
@@ -30,7 +30,7 @@ from nvcodec.metrics import psnr_db
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.reader import open_video
 
-QUICK = ("--bpp", "2", "--passes", "2", "--device", "cpu")
+QUICK = ("--arch", "hnerv", "--bpp", "2", "--passes", "2", "--device", "cpu")
 
 
 def run(*args, code=0):
@@ -113,7 +113,7 @@ def test_help_is_light():
 
 
 def test_choices_and_defaults_are_those_of_the_codec():
-    assert tuple(ARCHITECTURES) == options.ARCHITECTURES
+    assert (AUTO_ARCH, *ARCHITECTURES) == options.ARCHITECTURES
     assert tuple(PRESET_PASSES) == options.PRESETS
     assert LOSSES == options.LOSSES
     assert OPTIMIZERS == options.OPTIMIZERS
@@ -236,7 +236,20 @@ def test_dry_run_writes_nothing(tmp_path, clip):
 
 def test_options_reach_the_encoder(tmp_path, clip):
     output = tmp_path / "a.nrv"
-    options = ("-m", "strides=4,4", "-m", "embed-dim=3", "--frames", 3, "--start", 1, "--seed", 5)
+    options = (
+        "--arch",
+        "hnerv",
+        "-m",
+        "strides=4,4",
+        "-m",
+        "embed-dim=3",
+        "--frames",
+        3,
+        "--start",
+        1,
+        "--seed",
+        5,
+    )
     options += ("--size", "1.2k", "--passes", 2, "--loss", "l1", "--optimizer", "adam")
     run("encode", clip, "-o", output, *options, "--no-metadata", "--batch", 3, "--threads", 1)
     values = run_json("info", output)[-2]

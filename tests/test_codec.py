@@ -269,7 +269,7 @@ def test_every_frame_is_drawn_once_a_pass():
 def test_too_small_a_target_names_the_smallest():
     with pytest.raises(UsageError, match="the smallest hnerv file has about") as caught:
         make_plan(
-            options(target=Target(bpp=0.001)),
+            options(target=Target(bpp=0.001), arch="hnerv"),
             n_frames=10,
             height=64,
             width=64,
@@ -291,7 +291,7 @@ def test_dry_run_tells_the_plan(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "nerd"}, "arch is nerd, allowed are hnerv"),
+        ({"arch": "nerd"}, "arch is nerd, allowed are auto, hnerv"),
         ({"preset": "quick"}, "preset is quick, allowed are fast, medium, slow"),
         ({"weight_bits": 1}, "weight_bits is 1, allowed is 2 to 16"),
         ({"prune": 1.5}, "prune is 1.5"),

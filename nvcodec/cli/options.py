@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
     from nvcodec.video.frames import InputFormat
 
-ARCHITECTURES = ("hnerv", "canvas")
+ARCHITECTURES = ("auto", "hnerv", "canvas")
 PRESETS = ("fast", "medium", "slow")
 COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
@@ -58,7 +58,7 @@ subtitles_option = click.option(
     "--subtitles", type=click.Choice(COPY), default="copy", help="The same for subtitles."
 )
 arch_option = click.option(
-    "--arch", type=click.Choice(ARCHITECTURES), default="hnerv", help="Architecture."
+    "--arch", type=click.Choice(ARCHITECTURES), default="auto", help="Architecture."
 )
 
 

@@ -16,6 +16,7 @@ from nvcodec.models import ARCHITECTURES
 PRESET_PASSES = {"fast": 30, "medium": 90, "slow": 300}
 """Passes over all frames; each preset costs about three times the one before."""
 DEFAULT_BPP = 0.05
+AUTO_ARCH = "auto"
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
 
@@ -66,7 +67,7 @@ class Target:
 class EncodeOptions:
     """Everything a user may choose; None takes the preset's or the planner's value."""
 
-    arch: str = "hnerv"
+    arch: str = AUTO_ARCH
     target: Target = field(default_factory=Target)
     preset: str = "medium"
     seed: int = 0
@@ -108,7 +109,7 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("arch", self.arch, tuple(ARCHITECTURES)),
+            ("arch", self.arch, (AUTO_ARCH, *ARCHITECTURES)),
             ("preset", self.preset, tuple(PRESET_PASSES)),
             ("coding", self.coding, CODINGS),
             ("optimizer", self.optimizer, OPTIMIZERS),

@@ -141,7 +141,8 @@ def _bits_per_param(options: EncodeOptions) -> float:
         kept = 1 - options.prune
         mask = -sum(p * math.log2(p) for p in (kept, options.prune) if 0 < p < 1)
         return kept * 0.94 * options.weight_bits + mask
-    bits = min(BITS_PER_PARAM[options.preset], options.weight_bits - 0.5)
+    density = ARCHITECTURES[options.arch][1].density
+    bits = min(density * BITS_PER_PARAM[options.preset], options.weight_bits - 0.5)
     return bits * (1 - options.prune)
 
 

@@ -20,6 +20,7 @@ from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pac
 from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
+from nvcodec.codec.choose import choose_arch
 from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
@@ -154,15 +155,25 @@ class EncodeWork:
         stop: Callable[[], bool],
     ) -> None:
         self.source = source
-        self.options = options
         self.device = device
         self.listener = listener
         self.stop = stop
-        text = f"nvcodec {__version__} {options.arch} {options.preset}"
-        self.metadata = text.encode() if keep.metadata else b""
         self.words = replace(source.extras, tracks=())
         self.track_bytes = sum(map(len, pack_tracks(source.extras.tracks)))
         """What the copied tracks add to the file."""
+        self.metadata = b""
+        n_frames, height, width, _ = source.frames.shape
+        self.options = choose_arch(
+            options,
+            n_frames=n_frames,
+            height=height,
+            width=width,
+            frame_rate=source.info.frame_rate,
+            overhead_bytes=self.overhead_bytes(),
+        )
+        if keep.metadata:
+            text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
+            self.metadata = text.encode()
         self.bf16 = bf16_pays(device)
         video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
         self.frames = video.to(device)

@@ -147,8 +147,8 @@ class Canvas(VideoModel):
 
     def _maps(self, motion: Tensor) -> Tensor:
         """Return affine maps (B, 2, 3) from the frame to the canvas, both spanning [-1, 1]."""
-        still = torch.tensor([1.0, 0, 0, 0, 1, 0], device=motion.device)
-        maps = (still + MOTION_UNIT * motion.float()).view(-1, 2, 3)
+        still = motion.new_tensor([1, 0, 0, 0, 1, 0])
+        maps = (still + MOTION_UNIT * motion).view(-1, 2, 3)
         return maps / (1 + self.config.margin_percent / 100)
 
     def _look(self, canvas: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -166,7 +166,7 @@ class Canvas(VideoModel):
         t = ((index.double() + 0.5) * (n / self.n_frames) - 0.5).clamp(0, n - 1)
         before = t.floor().long()
         after = (before + 1).clamp_max(n - 1)
-        share = (t - before).float().view(-1, 1, 1, 1)
+        share = (t - before).to(grid.dtype).view(-1, 1, 1, 1)
         return grid[before] * (1 - share) + grid[after] * share
 
     def macs_per_frame(self) -> int:
