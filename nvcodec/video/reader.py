@@ -33,7 +33,7 @@ class VideoReader:
         """Decode up to frame `start`; use open_video instead of calling this."""
         self._source = source
         self._warnings: list[str] = []
-        self._frames = self._decode(start, count)
+        self._wanted = self._decode(start, count)
         self.info = self._open(start)
 
     @property
@@ -72,15 +72,15 @@ class VideoReader:
             rotation=first.rotation,
         )
 
-    def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
-        yield to_rgb(self._first)
+    def _decode(self, start: int, count: int | None) -> Iterator[Picture]:
+        yield self._first
         done = 1
         while count is None or done < count:
             picture = next(self._pictures, None)
             if picture is None:
                 break
             self._check(picture, start + done)
-            yield to_rgb(picture)
+            yield picture
             done += 1
         if count is not None and done < count:
             self._warnings.append(f"{count} frames were asked for, but only {done} are there")
@@ -95,7 +95,11 @@ class VideoReader:
             )
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return self._frames
+        return map(to_rgb, self._wanted)
+
+    def pictures(self) -> Iterator[Picture]:
+        """Iterate over the frames as planes, in place of RGB; every frame comes once."""
+        return self._wanted
 
     def close(self) -> None:
         """Release the source; later frames cannot be read."""
@@ -136,12 +140,14 @@ def _open_source(source: str | Path) -> Source:
     return FileSource(path)
 
 
-def open_video(source: str | Path, *, start: int = 0, count: int | None = None) -> VideoReader:
+def open_video(
+    source: str | Path | Source, *, start: int = 0, count: int | None = None
+) -> VideoReader:
     """Open a video and decode its first wanted frame.
 
     Args:
         source: a file that FFmpeg reads, a .y4m file, a folder of PNG files, a pattern such as
-            "frames/%06d.png", or "-" for Y4M on standard input.
+            "frames/%06d.png", "-" for Y4M on standard input, or pictures of any other kind.
         start: index of the first frame.
         count: number of frames; None means all that follow.
 
@@ -153,7 +159,7 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
         raise UsageError(f"start is {start}; allowed are 0 to {2**32 - 1}")
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; allowed are 1 and more")
-    opened = _open_source(source)
+    opened = _open_source(source) if isinstance(source, str | Path) else source
     try:
         return VideoReader(opened, start, count)
     except BaseException:
