@@ -40,3 +40,20 @@ def factors(
     if re.fullmatch(r"\d{1,3}(,\d{1,3})*", value) is None:
         raise click.BadParameter(f"{value!r} is not a list of factors such as 5,4,2,2")
     return tuple(int(part) for part in value.split(","))
+
+
+def words(
+    ctx: click.Context | None, param: click.Parameter | None, value: str | None
+) -> tuple[str, ...]:
+    """Return the parts of a text such as hnerv,enerv; the command judges them."""
+    return tuple(part for part in (value or "").split(",") if part)
+
+
+def numbers(
+    ctx: click.Context | None, param: click.Parameter | None, value: str | None
+) -> tuple[float, ...]:
+    """Return the numbers of a text such as 0.02,0.05."""
+    parts = words(ctx, param, value)
+    if not parts or not all(re.fullmatch(r"\d{1,9}\.?\d*|\.\d+", part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.02,0.05")
+    return tuple(map(float, parts))
