@@ -354,6 +354,39 @@ def _show_bd(console: Console, rows: list[dict[str, Any]]) -> None:
             console.print(printable(text), soft_wrap=True)
 
 
+def _show_compare(console: Console, v: dict[str, Any]) -> None:
+    for note in v["notes"]:
+        console.print(printable(note), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in ("codec", "q", "state", "bpp", "PSNR dB", "encode s", "decode fps"):
+        left = name in ("codec", "state")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for point in v["points"]:
+        figures = point["figures"]
+        table.add_row(
+            printable(point["codec"]), f"{point['q']:g}", point["state"],
+            _changed(figures.get("bpp"), 4), _changed(figures.get("psnr_rgb_db"), 2),
+            _changed(figures.get("encode_s"), 1), _changed(figures.get("decode_fps"), 1),
+        )  # fmt: skip
+    console.print(table)
+    for bd in v["bd"]:
+        if bd["metric"] == "psnr_rgb_db" and bd["method"] == "pchip":
+            pair = f"BD-rate of {bd['codec']} against {bd['anchor']}"
+            rate = _changed(bd["rate_percent"], 1, " %") or "none"
+            console.print(printable(f"{pair}, {bd['state']}: {rate}"), soft_wrap=True)
+
+
+def _changed(change: dict[str, Any] | None, digits: int, unit: str = "") -> str:
+    """Return a figure before and after; a dash for a side that lacks it."""
+    if change is None or (change["old"] is None and change["new"] is None):
+        return ""
+    old, new = (
+        "-" if value is None else f"{value:.{digits}f}{unit}"
+        for value in (change["old"], change["new"])
+    )
+    return old if old == new else f"{old} -> {new}"
+
+
 def _fixed(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
@@ -383,5 +416,6 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "doctor": (_show_doctor, True),
     "bench": (_show_bench, True),
     "bench_mean": (_show_bench_mean, True),
+    "compare": (_show_compare, True),
 }
 """By kind of result: what prints it, and whether on standard output."""

@@ -32,7 +32,11 @@ METRICS = ("xpsnr", "vmaf")
 
 @main.command()
 @click.argument("source", metavar="[INPUT]", required=False)
-@click.option("-o", "--output", required=True, help="Folder for results, report and streams.")
+@click.option("-o", "--output", help="Folder for results, report and streams.")
+@click.option(
+    "--compare", nargs=2, metavar="OLD NEW",
+    help="Measure nothing; show what changed between the results.json of two benches.",
+)  # fmt: skip
 @click.option(
     "--arch", callback=words, default="hnerv", metavar="NAMES",
     help=f"Architectures, separated by commas: {', '.join(ARCHITECTURES)}.",
@@ -77,13 +81,21 @@ METRICS = ("xpsnr", "vmaf")
 @verbose_option
 @click.pass_context
 def bench(
-    ctx: click.Context, /, source: str | None, output: str, json: bool, quiet: bool, **given: Any
-) -> None:
+    ctx: click.Context, /, source: str | None, output: str | None, json: bool, quiet: bool,
+    compare: tuple[str, str] | None, **given: Any,
+) -> None:  # fmt: skip
     """Measure nvcodec against other codecs on the same frames.
 
     INPUT is a video file, a folder of PNG files or a pattern such as frames/%06d.png. Every point
     is kept in the output folder: the same command continues an interrupted bench.
     """
+    if compare is not None:
+        if source is not None or output is not None:
+            raise UsageError("--compare takes two results.json, and neither INPUT nor --output")
+        show_changes(*compare, json=json)
+        return
+    if output is None:
+        raise UsageError("give the folder of the results with --output")
     if (source is None) == (given["dataset"] is None):
         raise UsageError("give either INPUT or --dataset with --data")
     if given["dataset"] is not None and given["data"] is None:
@@ -117,6 +129,18 @@ def bench(
             names = [place.name for _, place in runs]
             means = [asdict(bd) for bd in bdrate.mean_bd(differences)]
             listen(Result(kind="bench_mean", values={"sequences": names, "bd": means}))
+
+
+def show_changes(old: str, new: str, *, json: bool) -> None:
+    """Print what changed between two results.json, or the folders that hold them."""
+    from nvcodec.bench.compare import compare_results
+    from nvcodec.bench.results import load_results
+    from nvcodec.console import make_listener
+
+    with make_listener(json=json, quiet=False) as listen:
+        found = compare_results(load_results(Path(old)), load_results(Path(new)))
+        values = {"old": old, "new": new, **found.to_dict()}
+        listen(Result(kind="compare", values=values))
 
 
 def bench_options(given: dict[str, Any]) -> BenchOptions:
