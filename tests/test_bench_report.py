@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib
+import numpy as np
 import pytest
 from bench_results import BPPS, N_FRAMES, bench_results, write_bench
 from hypothesis import given
@@ -25,6 +26,8 @@ from nvcodec.bench.report.scale import fit_scale
 from nvcodec.bench.report.words import cautions
 from nvcodec.bench.results import BD, CodecResult, Point
 from nvcodec.errors import InputError
+from nvcodec.video.reader import open_video
+from nvcodec.video.sinks import PngEncoder
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> $x_1$ _a_ `b`` | **c** \\\n"
@@ -188,6 +191,22 @@ def test_nothing_outside_the_folder_is_shown(tmp_path, results):
         point = replace(first.points[0], sample=name)
         shown = replace(results, codecs=(replace(first, points=(point,)),))
         assert not Page(html_page(tmp_path / "out", shown, rate_groups(shown))).all("img")
+
+
+def test_large_pictures_are_cropped_to_their_centre(tmp_path, results):
+    folder = write_bench(tmp_path / "out", results)
+    rows, columns = np.mgrid[0:366, 0:700]
+    frame = np.stack([rows % 256, columns % 256, (rows + columns) % 256], -1).astype(np.uint8)
+    (folder / "samples/ours_0.png").write_bytes(PngEncoder(700, 366).encode(frame))
+    source = replace(results.source, width=700, height=366)
+    page = Page(html_page(folder, replace(results, source=source), rate_groups(results)))
+    (url,) = [
+        p["src"] for p in page.all("img") if p["data-codec"] == "0" and p["data-rates"] == "0"
+    ]
+    (tmp_path / "part.png").write_bytes(base64.b64decode(url.partition(",")[2]))
+    with open_video(tmp_path / "part.png") as reader:
+        assert np.array_equal(next(iter(reader)), frame[3:363, 30:670])
+    assert "the central 640 \u00d7 360 pixels" in page.text
 
 
 def test_text_of_files_is_no_markup(tmp_path, results):

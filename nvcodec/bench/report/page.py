@@ -21,7 +21,7 @@ from nvcodec.bench.report.panels import (
     frame_panels,
     rd_panels,
 )
-from nvcodec.bench.report.samples import Sample, find_samples
+from nvcodec.bench.report.samples import find_samples
 from nvcodec.bench.report.tables import bd_table, point_table, settings_table, summary_table
 from nvcodec.bench.report.viewer import choice, viewer
 from nvcodec.bench.results import BenchResults
@@ -36,7 +36,7 @@ def html_page(folder: Path, results: BenchResults, groups: list[RateGroup]) -> s
             _rd_section(results),
             _cost_section(results),
             _frame_section(results, groups),
-            _sample_section(find_samples(folder, results, groups), groups),
+            _sample_section(folder, results, groups),
             _table_section(results),
             _method_section(results),
         )
@@ -183,11 +183,12 @@ def _frame_section(results: BenchResults, groups: list[RateGroup]) -> Section | 
     )
 
 
-def _sample_section(samples: list[Sample], groups: list[RateGroup]) -> Section | None:
-    content = viewer(samples, groups)
+def _sample_section(folder: Path, results: BenchResults, groups: list[RateGroup]) -> Section | None:
+    content = viewer(find_samples(folder, results, groups), groups)
     if content is None:
         return None
-    return _section("samples", "Side by side", element("p", words.SAMPLES), content)
+    text = words.samples_text(results.source)
+    return _section("samples", "Side by side", element("p", text), content)
 
 
 def _table_section(results: BenchResults) -> Section:

@@ -9,8 +9,13 @@ from pathlib import Path
 from nvcodec.bench.report.groups import RateGroup
 from nvcodec.bench.report.numbers import value_text
 from nvcodec.bench.results import BenchResults
+from nvcodec.errors import NvcodecError
+from nvcodec.video.reader import open_video
+from nvcodec.video.sinks import PngEncoder
 
 SOURCE_SAMPLE = "samples/source.png"
+MAX_WIDTH, MAX_HEIGHT = 640, 360
+"""What the page shows of a picture at most, in pixels."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,7 +67,7 @@ def find_samples(folder: Path, results: BenchResults, groups: list[RateGroup]) -
 
 
 def _data_uri(folder: Path, name: str | None) -> str | None:
-    """Return a PNG of the folder as a data URI; None where it is not there or not a PNG.
+    """Return a picture of the folder as a data URI; None where it is not there or not a PNG.
 
     Nothing outside the folder is read, whatever the name says.
     """
@@ -73,8 +78,21 @@ def _data_uri(folder: Path, name: str | None) -> str | None:
         if not path.is_relative_to(folder.resolve()):
             return None
         data = path.read_bytes()
-    except (OSError, ValueError):
-        return None
-    if not data.startswith(_PNG_SIGNATURE):
+        if not data.startswith(_PNG_SIGNATURE):
+            return None
+        data = _central(path, data)
+    except (OSError, ValueError, NvcodecError):
         return None
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def _central(path: Path, data: bytes) -> bytes:
+    """Return the central part of a large picture, so that the page stays one that can be sent."""
+    with open_video(path) as reader:
+        width, height = reader.info.width, reader.info.height
+        if width <= MAX_WIDTH and height <= MAX_HEIGHT:
+            return data
+        rgb = next(iter(reader))
+    left, top = max(0, width - MAX_WIDTH) // 2, max(0, height - MAX_HEIGHT) // 2
+    part = rgb[top : top + MAX_HEIGHT, left : left + MAX_WIDTH]
+    return PngEncoder(part.shape[1], part.shape[0]).encode(part)

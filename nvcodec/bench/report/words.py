@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from nvcodec.bench.results import BenchResults
+from nvcodec.bench.report.samples import MAX_HEIGHT, MAX_WIDTH
+from nvcodec.bench.results import BenchResults, SourceInfo
 
 KIND_WORDS = {
     "nvcodec": "this codec",
@@ -31,7 +32,7 @@ FRAMES = (
     "PSNR-RGB of every frame. For each codec a panel shows the point whose rate is nearest, where "
     "that is within a factor of 1.5."
 )
-SAMPLES = (
+_SAMPLES = (
     "The same frame from two files of nearly the same rate, which the captions give. Drag the "
     "divider or move it with the arrow keys, or let the pictures alternate in place."
 )
@@ -52,6 +53,14 @@ def cost_caption(reference: str | None, without: list[str]) -> str:
         "the geometric mean over its points."
     )
     return f"{text} Without a BD-rate: {', '.join(without)}." if without else text
+
+
+def samples_text(source: SourceInfo) -> str:
+    """Return what the side-by-side view shows."""
+    width, height = min(source.width, MAX_WIDTH), min(source.height, MAX_HEIGHT)
+    if (width, height) == (source.width, source.height):
+        return _SAMPLES
+    return f"{_SAMPLES} Of the frame, the central {width} \u00d7 {height} pixels are shown."
 
 
 def cautions(results: BenchResults) -> list[str]:
