@@ -333,13 +333,17 @@ def test_ladder_is_the_same_from_both_ends(results):
 
 def test_styles_tell_codecs_apart(results):
     names = ["x264 medium", "x264 slow", "x264 fast", "x265", "svtav1 6", "vp9", "vtm ra", "vtm ld"]
-    codecs = tuple(CodecResult(name=name, kind="anchor", parameters="") for name in names)
-    ours = CodecResult(name="x264 of ours", kind="nvcodec", parameters="")
-    found = styles(replace(results, codecs=(*codecs, ours)))
+    given = {"parameters": "", "points": (Point(q=1),)}
+    codecs = [CodecResult(name=name, kind="anchor", **given) for name in names]
+    codecs.append(CodecResult(name="x264 of ours", kind="nvcodec", **given))
+    codecs += [CodecResult(name=name, kind="published", **given) for name in ("NeRV", "HiNeRV")]
+    found = styles(replace(results, codecs=tuple(codecs)))
     looks = [(look.color, look.marker, look.variant) for look in found]
     assert len(set(looks)) == len(looks)
     assert found[0].color == found[1].color == found[2].color
     assert [look.color == 0 for look in found] == [look.ours for look in found]
+    assert {look.color for look in found[-2:]} == {6}
+    assert 6 not in {look.color for look in found[:-2]}
 
 
 def test_costs_are_geometric_means(results):
@@ -370,6 +374,13 @@ def test_scales_show_all_values(values, log):
     assert 2 <= len(ticks) <= 14
     assert ticks == sorted(set(ticks))
     assert all(-1e-6 <= scale(tick) <= 1 + 1e-6 for tick in ticks)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 6, 12, 132, 600])
+def test_frames_have_whole_ticks(n_frames):
+    ticks = fit_scale(range(n_frames), log=False, whole=True).ticks()
+    assert 1 <= len(ticks) <= 7
+    assert all(tick == int(tick) for tick in ticks)
 
 
 # Plots

@@ -35,7 +35,7 @@ def swatch(series: Series) -> Markup:
 def svg_chart(panel: Panel, *, log_x: bool) -> Markup:
     """Return the chart of a panel; `log_x` asks for a logarithmic horizontal axis."""
     points = [point for series in panel.series for point in series.points]
-    x = fit_scale([point.x for point in points], log=log_x)
+    x = fit_scale([point.x for point in points], log=log_x, whole=panel.by_frame)
     y = fit_scale([point.y for point in points], log=False)
     # The first codec is drawn last, above the others.
     drawn = [_series(series, x, y, panel.by_frame) for series in reversed(panel.series)]

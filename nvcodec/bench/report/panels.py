@@ -75,19 +75,24 @@ class Panel:
 
 
 def styles(results: BenchResults) -> list[Style]:
-    """Return the style of each codec; those whose names begin with the same word look related."""
-    families: dict[str, int] = {"nvcodec": 0}
-    n_members: Counter[str] = Counter()
+    """Return the style of each codec; those whose names begin with the same word look related.
+
+    Published figures are all in the last colour, grey; codecs without a point use up no colour.
+    """
+    families = {(False, "nvcodec"): 0}
+    n_members: Counter[tuple[bool, str]] = Counter()
     found = []
     for codec in results.codecs:
         ours, published = codec.kind == "nvcodec", codec.kind == "published"
-        family = "nvcodec" if ours else codec.name.lower().partition(" ")[0]
-        number = families.setdefault(family, len(families))
+        family = (published, "nvcodec" if ours else codec.name.lower().partition(" ")[0])
+        number = families.setdefault(family, len(families)) if codec.good_points else 0
         variant = N_VARIANTS - 1 if published else n_members[family] % (N_VARIANTS - 1)
         n_members[family] += 1
+        # After the last colour comes that behind nvcodec's again, with another marker.
+        color = number if number < N_COLORS - 1 else 1 + (number - 1) % (N_COLORS - 2)
         found.append(
             Style(
-                color=number if number < N_COLORS else 1 + (number - 1) % (N_COLORS - 1),
+                color=N_COLORS - 1 if published else color,
                 marker=number % N_MARKERS,
                 variant=variant,
                 filled=variant % 2 == 0 and not published,

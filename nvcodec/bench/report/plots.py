@@ -62,7 +62,7 @@ def draw(panel: Panel, *, log_x: bool) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     points = [point for series in panel.series for point in series.points]
-    x = fit_scale([point.x for point in points], log=log_x)
+    x = fit_scale([point.x for point in points], log=log_x, whole=panel.by_frame)
     y = fit_scale([point.y for point in points], log=False)
     _set_axes(axes, panel, x, y)
     for series in panel.series:

@@ -19,6 +19,8 @@ class Scale:
     low: float
     high: float
     log: bool
+    whole: bool = False
+    """Only whole numbers have a tick."""
 
     def __call__(self, value: float) -> float:
         """Return where a value lies between the ends of the axis."""
@@ -27,7 +29,8 @@ class Scale:
 
     def ticks(self, n_ticks: int = 5) -> list[float]:
         """Return about n_ticks round values within the range."""
-        return self._log_ticks(n_ticks) if self.log else self._linear_ticks(n_ticks)
+        found = self._log_ticks(n_ticks) if self.log else self._linear_ticks(n_ticks)
+        return [value for value in found if not self.whole or value == round(value)]
 
     def _linear_ticks(self, n_ticks: int) -> list[float]:
         rough = (self.high - self.low) / n_ticks
@@ -53,7 +56,7 @@ class Scale:
         return found[:: math.ceil(len(found) / most)]
 
 
-def fit_scale(values: Sequence[float], *, log: bool) -> Scale:
+def fit_scale(values: Sequence[float], *, log: bool, whole: bool = False) -> Scale:
     """Return the scale that shows all values with a margin; `log` needs positive values."""
     low, high = min(values), max(values)
     if log:
@@ -65,7 +68,7 @@ def fit_scale(values: Sequence[float], *, log: bool) -> Scale:
         width = max(abs(high) * 0.1, 1e-3)
         low, high = low - width, high + width
     margin = (high - low) * _MARGIN
-    return Scale(low=low - margin, high=high + margin, log=False)
+    return Scale(low=low - margin, high=high + margin, log=False, whole=whole)
 
 
 def tick_text(value: float) -> str:
