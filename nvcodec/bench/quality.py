@@ -68,12 +68,13 @@ class SequenceMeter:
         """Take in one frame pair.
 
         Raises:
-            VerificationError: the decoded frame has another size or chroma format.
+            VerificationError: the decoded frame has another size.
         """
-        rgb, planes = to_rgb_and_planes(decoded, self._tags)
-        if [plane.shape for plane in planes] != [plane.shape for plane in source]:
-            sizes = ("x".join(map(str, p[0].shape[::-1])) for p in (planes, source))
+        found = decoded[0].shape if isinstance(decoded, tuple) else decoded.shape[:2]
+        if found != source[0].shape:
+            sizes = ("x".join(map(str, shape[::-1])) for shape in (found, source[0].shape))
             raise VerificationError("decoded frames are {}, those of the source {}".format(*sizes))
+        rgb, planes = to_rgb_and_planes(decoded, self._tags)
         truth = yuv_to_rgb(*source, self._tags)
         self._rgb_mse.append(mean_squared_error(rgb, truth))
         y, u, v = (
@@ -172,7 +173,7 @@ def measure(
         stop: polled between frames.
 
     Raises:
-        VerificationError: the decoded frames differ in number, size or chroma format.
+        VerificationError: the decoded frames differ in number or size.
         Interrupted: `stop` returned true.
     """
     info = source.info

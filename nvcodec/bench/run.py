@@ -52,6 +52,7 @@ class BenchOptions:
     """What to compare, and how."""
 
     archs: tuple[str, ...] = ("hnerv",)
+    """Architectures of ours; none for the others alone."""
     bpps: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     """Targets of ours, and the rates that the others are to meet."""
     anchors: tuple[str, ...] = ("x265", "svtav1")
@@ -75,8 +76,10 @@ class BenchOptions:
     """Folder of points; None takes one in the output folder."""
 
     def __post_init__(self) -> None:
-        if not self.archs or not self.bpps:
-            raise UsageError("at least one architecture and one rate are needed")
+        if not (self.archs or self.anchors or self.templates):
+            raise UsageError("at least one architecture, anchor or external codec is needed")
+        if not self.bpps:
+            raise UsageError("at least one rate is needed")
         for arch in self.archs:
             replace(self.encode, arch=arch)
         for bpp in self.bpps:

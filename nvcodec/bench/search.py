@@ -50,15 +50,22 @@ def _next(
     """
     if above is None and below is None:
         return scale.start
-    if above is None:
-        assert below is not None
-        step = math.log(wanted / known[below]) / scale.slope
-        return None if below == scale.low else max(scale.low, below - math.ceil(step))
-    if below is None:
-        step = max(1, math.ceil(math.log(known[above] / wanted) / scale.slope))
-        return None if above == scale.high else min(scale.high, above + step)
+    if above is None or below is None:
+        end = below if above is None else above
+        assert end is not None
+        step = abs(math.log(known[end] / wanted)) / _slope(known, scale)
+        if above is None:
+            return None if end == scale.low else max(scale.low, end - max(1, math.ceil(step)))
+        return None if end == scale.high else min(scale.high, end + max(1, math.ceil(step)))
     if below - above < 2:
         return None
     top, bottom = math.log(known[above]), math.log(known[below])
     guess = above + (top - math.log(wanted)) / (top - bottom) * (below - above)
     return min(max(round(guess), above + 1), below - 1)
+
+
+def _slope(known: dict[int, float], scale: Scale) -> float:
+    """Return the fall of ln(bpp) from one parameter to the next, measured where it can be."""
+    first, last = min(known), max(known)
+    fall = math.log(known[first] / known[last])
+    return fall / (last - first) if fall > 0 else scale.slope

@@ -88,6 +88,11 @@ def decode(job: dict[str, Any]) -> Any:
     }
 
 
+def _write(out: TextIO, values: dict[str, Any]) -> None:
+    out.write(json.dumps(values) + "\n")
+    out.flush()
+
+
 def _speaker(out: TextIO) -> Callable[[Event], None]:
     """Return a listener that prints events, progress at most twice a second."""
     shown_s = 0.0
@@ -97,9 +102,9 @@ def _speaker(out: TextIO) -> Callable[[Event], None]:
         now = time.monotonic()
         if isinstance(event, Progress) and now - shown_s >= _PROGRESS_INTERVAL_S:
             shown_s = now
-            print(json.dumps({"progress": asdict(event)}), file=out, flush=True)
+            _write(out, {"progress": asdict(event)})
         elif isinstance(event, Log):
-            print(json.dumps({"log": asdict(event)}), file=out, flush=True)
+            _write(out, {"log": asdict(event)})
 
     return say
 
@@ -124,7 +129,7 @@ def main() -> None:
         except (Exception, KeyboardInterrupt) as error:
             code, message = failure(error)
             answer = {"error": message, "code": code}
-        print(json.dumps(answer), file=out, flush=True)
+        _write(out, answer)
 
 
 if __name__ == "__main__":

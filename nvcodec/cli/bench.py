@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -173,7 +174,7 @@ def bench_options(given: dict[str, Any]) -> BenchOptions:
 
 
 def command_line(ctx: click.Context) -> str:
-    """Return the command line as it was given, with files by their names alone."""
+    """Return the command line as it was given, with absolute paths cut to their names."""
     args: list[str] = ctx.find_root().obj
-    short = [Path(arg).name if "/" in arg and Path(arg).exists() else arg for arg in args]
+    short = [Path(arg).name if os.path.isabs(arg) and " " not in arg else arg for arg in args]
     return shlex.join(["nvcodec", *short])
