@@ -366,6 +366,83 @@ def _show_verify(console: Console, v: dict[str, Any]) -> None:
     _pairs(console, rows)
 
 
+def _show_bench(console: Console, v: dict[str, Any]) -> None:
+    source = v["source"]
+    size = f"{source['n_frames']} frames of {source['width']}x{source['height']}"
+    console.print(f"{printable(source['file'])}, {size}", soft_wrap=True)
+    names = ("codec", "q", "bpp", "PSNR", "PSNR YUV", "MS-SSIM", "encode s", "decode fps")
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="left" if name == "codec" else "right", no_wrap=True)
+    for codec in v["codecs"]:
+        if codec["kind"] == "published":
+            continue
+        for point in codec["points"]:
+            figures = [
+                f"{point['q']:g}", _fixed(point["bpp"], 4), _fixed(point["psnr_rgb_db"], 2),
+                _fixed(point["psnr_yuv_db"], 2), _fixed(point["ms_ssim"], 4),
+                _fixed(point["encode_s"], 1), _fixed(point["decode_fps"], 1),
+            ]  # fmt: skip
+            failed = [figures[0], "failed", *[""] * 5]
+            table.add_row(printable(codec["name"]), *(failed if point["reason"] else figures))
+        if codec["status"] == "not run":
+            table.add_row(printable(codec["name"]), "not run", *[""] * 6)
+    console.print(table)
+    _show_bd(console, v["bd"])
+    for path in v["files"]:
+        console.print(printable(path), soft_wrap=True)
+
+
+def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
+    console.print(f"mean of {len(v['sequences'])} sequences")
+    _show_bd(console, v["bd"])
+
+
+def _show_bd(console: Console, rows: list[dict[str, Any]]) -> None:
+    for bd in rows:
+        if bd["metric"] == "psnr_rgb_db" and bd["method"] == "pchip":
+            figure = f"{bd['rate_percent']:+.1f} %" if bd["error"] is None else bd["error"]
+            text = f"BD-rate of {bd['codec']} against {bd['anchor']}: {figure}"
+            console.print(printable(text), soft_wrap=True)
+
+
+def _show_compare(console: Console, v: dict[str, Any]) -> None:
+    for note in v["notes"]:
+        console.print(printable(note), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in ("codec", "q", "state", "bpp", "PSNR dB", "encode s", "decode fps"):
+        left = name in ("codec", "state")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for point in v["points"]:
+        figures = point["figures"]
+        table.add_row(
+            printable(point["codec"]), f"{point['q']:g}", point["state"],
+            _changed(figures.get("bpp"), 4), _changed(figures.get("psnr_rgb_db"), 2),
+            _changed(figures.get("encode_s"), 1), _changed(figures.get("decode_fps"), 1),
+        )  # fmt: skip
+    console.print(table)
+    for bd in v["bd"]:
+        if bd["metric"] == "psnr_rgb_db" and bd["method"] == "pchip":
+            pair = f"BD-rate of {bd['codec']} against {bd['anchor']}"
+            rate = _changed(bd["rate_percent"], 1, " %") or "none"
+            console.print(printable(f"{pair}, {bd['state']}: {rate}"), soft_wrap=True)
+
+
+def _changed(change: dict[str, Any] | None, digits: int, unit: str = "") -> str:
+    """Return a figure before and after; a dash for a side that lacks it."""
+    if change is None or (change["old"] is None and change["new"] is None):
+        return ""
+    old, new = (
+        "-" if value is None else f"{value:.{digits}f}{unit}"
+        for value in (change["old"], change["new"])
+    )
+    return old if old == new else f"{old} -> {new}"
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _show_doctor(console: Console, v: dict[str, Any]) -> None:
     rows = [(name, str(version)) for name, version in v["versions"].items()]
     rows.append(("cpu", f"{v['cpu']['count']} cores, {v['cpu']['threads']} threads in use"))
@@ -389,5 +466,8 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "info": (_show_info, True),
     "verify": (_show_verify, True),
     "doctor": (_show_doctor, True),
+    "bench": (_show_bench, True),
+    "bench_mean": (_show_bench_mean, True),
+    "compare": (_show_compare, True),
 }
 """By kind of result: what prints it, and whether on standard output."""

@@ -11,13 +11,24 @@ from pytorch_msssim import ms_ssim
 
 MS_SSIM_MIN_SIDE = 161
 """MS-SSIM halves the frame four times under an 11-tap window; smaller sides have no value."""
+PSNR_OF_EQUAL_DB = 100.0
+"""What equal frames count as in a mean over frames."""
+
+
+def mean_squared_error(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> float:
+    """Return the mean squared error of two arrays of one shape."""
+    difference = decoded.astype(np.int32) - source
+    return float(np.square(difference).mean())
+
+
+def mse_to_psnr_db(mse: float) -> float:
+    """Return the PSNR of 8-bit samples with this mean squared error; infinity for none."""
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
 def psnr_db(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> float:
     """Return the PSNR of one frame (H, W, 3); infinity for equal frames."""
-    difference = decoded.astype(np.int32) - source
-    mse = float(np.square(difference).mean())
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    return mse_to_psnr_db(mean_squared_error(decoded, source))
 
 
 def frame_ms_ssim(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> float | None:
@@ -46,7 +57,7 @@ class QualityMeter:
     @property
     def psnr_db(self) -> float:
         """Mean over frames of the RGB PSNR, the NeRV papers' measure; equal frames count as 100."""
-        values = [min(value, 100.0) for value in self.psnr_per_frame_db]
+        values = [min(value, PSNR_OF_EQUAL_DB) for value in self.psnr_per_frame_db]
         return sum(values) / len(values)
 
     @property

@@ -70,3 +70,20 @@ def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> Fract
     if match is None or not Fraction(value):
         raise click.BadParameter(f"{value!r} is not a rate such as 25, 23.976 or 30000/1001")
     return Fraction(value)
+
+
+def words(
+    ctx: click.Context | None, param: click.Parameter | None, value: str | None
+) -> tuple[str, ...]:
+    """Return the parts of a text such as hnerv,enerv; the command judges them."""
+    return tuple(part for part in (value or "").split(",") if part)
+
+
+def numbers(
+    ctx: click.Context | None, param: click.Parameter | None, value: str | None
+) -> tuple[float, ...]:
+    """Return the numbers of a text such as 0.02,0.05."""
+    parts = words(ctx, param, value)
+    if not parts or not all(re.fullmatch(r"\d{1,9}\.?\d*|\.\d+", part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.02,0.05")
+    return tuple(map(float, parts))

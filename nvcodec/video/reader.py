@@ -41,7 +41,7 @@ class VideoReader:
         self._start = start
         self._cut = False
         self._times = FrameTimes(time_base=source.time_base, rates=source.rates)
-        self._frames = self._decode(start, count)
+        self._wanted = self._decode(start, count)
         self.info = self._open(start)
 
     @property
@@ -78,9 +78,9 @@ class VideoReader:
             display=first.display,
         )
 
-    def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
+    def _decode(self, start: int, count: int | None) -> Iterator[Picture]:
         self._times.add(self._first.pts, self._first.duration)
-        yield to_rgb(self._first)
+        yield self._first
         done = 1
         while count is None or done < count:
             picture = next(self._pictures, None)
@@ -88,7 +88,7 @@ class VideoReader:
                 break
             self._check(picture, start + done)
             self._times.add(picture.pts, picture.duration)
-            yield to_rgb(picture)
+            yield picture
             done += 1
         self._cut = done == count
         if count is not None and done < count:
@@ -132,7 +132,11 @@ class VideoReader:
         return extras
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return self._frames
+        return map(to_rgb, self._wanted)
+
+    def pictures(self) -> Iterator[Picture]:
+        """Iterate over the frames as planes, in place of RGB; every frame comes once."""
+        return self._wanted
 
     def close(self) -> None:
         """Release the source; later frames cannot be read."""
@@ -183,7 +187,7 @@ def _open_source(source: str | Path, form: InputFormat) -> Source:
 
 
 def open_video(
-    source: str | Path,
+    source: str | Path | Source,
     *,
     start: int = 0,
     count: int | None = None,
@@ -193,7 +197,7 @@ def open_video(
 
     Args:
         source: a file that FFmpeg reads, a .y4m file, a folder of PNG files, a pattern such as
-            "frames/%06d.png", or "-" for Y4M on standard input.
+            "frames/%06d.png", "-" for Y4M on standard input, or pictures of any other kind.
         start: index of the first frame.
         count: number of frames; None means all that follow.
         form: what raw video and PNG files do not say of themselves.
@@ -206,7 +210,7 @@ def open_video(
         raise UsageError(f"start is {start}; allowed are 0 to {2**32 - 1}")
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; allowed are 1 and more")
-    opened = _open_source(source, form)
+    opened = _open_source(source, form) if isinstance(source, str | Path) else source
     try:
         return VideoReader(opened, start, count)
     except BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -22,8 +23,15 @@ from nvcodec import storage
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
 from nvcodec.media import PROGRESSIVE, Display, Extras
 from nvcodec.video.coding import CONTAINERS, MATROSKA, field_warnings
-from nvcodec.video.color import rgb_to_yuv
-from nvcodec.video.frames import IDENTITY, UNSPECIFIED, ColorTags, VideoInfo, default_matrix
+from nvcodec.video.color import Plane, rgb_to_yuv
+from nvcodec.video.frames import (
+    DEFAULT_RATE,
+    IDENTITY,
+    UNSPECIFIED,
+    ColorTags,
+    VideoInfo,
+    default_matrix,
+)
 from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
@@ -32,6 +40,12 @@ from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
 
 RGB = NDArray[np.uint8]
 WRITE_ERRORS = (*AV_ERRORS, OverflowError)
+
+
+def fill_frame(frame: av.VideoFrame, planes: Sequence[Plane]) -> None:
+    """Copy 8-bit planes into a planar frame of their size; planes that it lacks are left out."""
+    for target, plane in zip(frame.planes, planes, strict=False):
+        view_plane(target, plane.shape[1], "u1")[:] = plane
 
 
 class Sink(Protocol):
@@ -138,16 +152,23 @@ class ContainerSink:
 
     def write(self, rgb: RGB) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
+        if self._chroma:
+            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma))
+            return
         frame = av.VideoFrame(*self._size, self._format)
-        if self._chroma == 0:
-            pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
-            for channel in range(3):
-                pixels[:, 2 - channel :: 4] = rgb[..., channel]
-            pixels[:, 3::4] = 0
-        else:
-            planes = rgb_to_yuv(rgb, self._tags, self._chroma)
-            for target, plane in zip(frame.planes, planes, strict=False):
-                view_plane(target, plane.shape[1], "u1")[:] = plane
+        pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
+        for channel in range(3):
+            pixels[:, 2 - channel :: 4] = rgb[..., channel]
+        pixels[:, 3::4] = 0
+        self._mux(frame)
+
+    def write_planes(self, planes: Sequence[Plane]) -> None:
+        """Encode and mux a frame given as 8-bit planes of the output's chroma format."""
+        frame = av.VideoFrame(*self._size, self._format)
+        fill_frame(frame, planes)
+        self._mux(frame)
+
+    def _mux(self, frame: av.VideoFrame) -> None:
         for key, code in self._codes.items():
             setattr(frame, key, code)
         frame.pts, frame.duration = self._ticks()
@@ -273,6 +294,25 @@ def _number(pattern: str, index: int) -> str:
     return COUNTER.sub(lambda match: match[0] % (index + 1), pattern, count=1)
 
 
+class PngEncoder:
+    """8-bit RGB pictures of one size to PNG files."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._codec = av.VideoCodecContext.create("png", "w")
+        self._codec.width, self._codec.height = width, height
+        self._codec.pix_fmt = "rgb24"
+        self._codec.time_base = 1 / DEFAULT_RATE
+        self._codec.thread_count = 1  # several would hold frames back
+        self._n_frames = 0
+
+    def encode(self, rgb: RGB) -> bytes:
+        """Return the bytes of a PNG file, from (H, W, 3)."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+        frame.pts = self._n_frames
+        self._n_frames += 1
+        return b"".join(bytes(packet) for packet in self._codec.encode(frame))
+
+
 class ImageSink:
     """One 8-bit RGB PNG file per frame, collected in a hidden folder until all are there."""
 
@@ -295,11 +335,7 @@ class ImageSink:
             )
         if not folder.parent.is_dir():
             raise UsageError(f"folder {folder.parent} of the output does not exist")
-        self._codec = av.VideoCodecContext.create("png", "w")
-        self._codec.width, self._codec.height = info.width, info.height
-        self._codec.pix_fmt = "rgb24"
-        self._codec.time_base = 1 / info.frame_rate
-        self._codec.thread_count = 1  # several would hold frames back
+        self._encoder = PngEncoder(info.width, info.height)
         self._n_frames = 0
         self._created = not folder.exists()
         folder.mkdir(exist_ok=True)
@@ -309,9 +345,7 @@ class ImageSink:
 
     def write(self, rgb: RGB) -> None:
         """Encode a frame into its own file."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-        frame.pts = self._n_frames
-        data = b"".join(bytes(packet) for packet in self._codec.encode(frame))
+        data = self._encoder.encode(rgb)
         (self._staging / _number(self._pattern, self._n_frames)).write_bytes(data)
         self._n_frames += 1
 

@@ -1,0 +1,1 @@
+"""Rate and quality against other codecs, measured under the same rules for all."""
