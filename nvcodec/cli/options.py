@@ -144,6 +144,8 @@ training_options = _all(
             help="Option of the architecture, such as strides=5,4,2,2; may be repeated.",
         ),
         click.option("--analysis", metavar="KIND", help="Encoder network of the embeddings."),
+        click.option("--analysis-width", type=int, default=64, help="Channels of its stages."),
+        click.option("--analysis-blocks", type=int, default=1, help="Blocks of its stages."),
         click.option(
             "--analysis-share", type=float, default=0.1, help="Share of the run that uses it."
         ),
@@ -165,7 +167,8 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
-    names += ["analysis", "analysis_share", "weight_bits", "embed_bits", "quant_axis"]
+    names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
+    names += ["weight_bits", "embed_bits", "quant_axis"]
     names += ["prune", "prune_at", "prune_scope", "model"]
     return EncodeOptions(
         target=target,

@@ -128,7 +128,9 @@ class Fit:
 
     def _change_phase(self) -> None:
         s = self.settings
-        if self.analysis is not None and self.position >= s.analysis_share:
+        starts_rate = s.coding == "rd" and self.quantizer is None and self.position >= s.float_share
+        # Only parameters have steps, so that the rate phase needs free latents.
+        if self.analysis is not None and (starts_rate or self.position >= s.analysis_share):
             self._free_latents()
         while (
             s.prune > 0
@@ -136,7 +138,7 @@ class Fit:
             and self.position >= s.prune_at[self.n_prunings]
         ):
             self._prune()
-        if s.coding == "rd" and self.quantizer is None and self.position >= s.float_share:
+        if starts_rate:
             self._start_rate_phase()
 
     def _lr_share(self) -> float:
@@ -399,7 +401,10 @@ class Fit:
         self.n_prunings = int(numbers[10])
 
     def _new_analysis(self) -> nn.Module | None:
-        analysis = self.model.analysis(self.settings.analysis)
+        s = self.settings
+        analysis = self.model.analysis(
+            s.analysis, width=s.analysis_width, n_blocks=s.analysis_blocks
+        )
         return None if analysis is None else place(analysis, self.device)
 
     def _new_side_heads(self) -> nn.ModuleList | None:
