@@ -27,6 +27,8 @@ from nvcodec.models.layers import (
     UPSAMPLING_NAMES,
     UpBlock,
     activate,
+    check_encoding,
+    encoding_size,
     positional_encoding,
     squash,
 )
@@ -59,7 +61,7 @@ class HNeRVConfig:
     output: int = choice(OUTPUT_NAMES, "last function", 0)
     embed: int = choice(EMBED_NAMES, "input of the first convolution", 0)
     fc_scale: int = u8(1, 16, "side of the square of cells that an embedding's cell becomes", 1)
-    pe_base_percent: int = u16(100, 400, "100 b, b = base of the positional encoding", 125)
+    pe_base_percent: int = u16(100, 1000, "100 b, b = base of the positional encoding", 125)
     pe_levels: int = u8(0, 255, "levels of the positional encoding; 0: the time itself", 80)
 
     def widths(self) -> list[int]:
@@ -102,11 +104,7 @@ class HNeRVConfig:
             raise ValueError(
                 f"reduction_percent {self.reduction_percent} is neither 0 nor 100-1000"
             )
-        # Beyond that the last bit of base^level decides on the sine.
-        if self.pe_base_percent**self.pe_levels > 100**self.pe_levels << 32:
-            raise ValueError(
-                f"{self.pe_levels} levels of base {self.pe_base_percent / 100} go beyond 2^32"
-            )
+        check_encoding(self.pe_base_percent, self.pe_levels)
         cells = math.prod(self.embed_grid(height, width)) * math.prod(self.fc_scales(height, width))
         if NORM_NAMES[self.norm] != "none" and cells * self.strides[0] == 1:
             raise ValueError("a map of a single pixel cannot be normalised")
@@ -136,7 +134,7 @@ class HNeRV(VideoModel):
             grid = config.embed_grid(height, width)
             self.embeddings = nn.Parameter(torch.zeros(n_frames, c_in, *grid))
         else:
-            c_in = 2 * config.pe_levels or 1
+            c_in = encoding_size(config.pe_levels)
         self.stem = nn.Conv2d(c_in, config.fc_dim * math.prod(self.fc_scales), 1)
         blocks = []
         c_in = config.fc_dim

@@ -25,6 +25,8 @@ ACTIVATION_NAMES = tuple(ACTIVATIONS)
 NORM_NAMES = ("none", "bn", "in")
 UPSAMPLING_NAMES = ("pshuffle", "deconv", "bilinear")
 OUTPUT_NAMES = ("tanh", "sigmoid", "linear")
+MAX_FREQUENCY = 1 << 30
+"""Highest frequency of a positional encoding: float64 knows the phase of higher ones too poorly."""
 _EPSILON = 1e-5
 
 
@@ -120,6 +122,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.kind = UPSAMPLING_NAMES[upsampling]
         self.stride = stride
+        self.c_out = c_out
         self.activation = activation
         self.align_corners = align_corners
         self.conv: nn.Conv2d | nn.ConvTranspose2d
@@ -159,12 +162,25 @@ class UpBlock(nn.Module):
 
     def peak(self, n_pixels: int) -> int:
         """Return the values of the largest feature map for an input of n_pixels."""
-        if self.kind == "pshuffle":
-            return n_pixels * self.conv.out_channels
-        channels = self.conv.out_channels
+        channels = self.c_out
         if self.kind == "bilinear":
             channels = max(channels, self.conv.in_channels)
         return n_pixels * self.stride**2 * channels
+
+
+def encoding_size(n_levels: int) -> int:
+    """Return the values that a positional encoding makes of one number."""
+    return 2 * n_levels or 1
+
+
+def check_encoding(base_percent: int, n_levels: int) -> None:
+    """Raise ValueError when the highest frequency is above MAX_FREQUENCY."""
+    k = max(0, n_levels - 1)
+    if base_percent**k > MAX_FREQUENCY * 100**k:
+        raise ValueError(
+            f"positional encoding of base {base_percent / 100} with {n_levels} levels goes beyond "
+            f"the frequency {MAX_FREQUENCY}"
+        )
 
 
 def positional_encoding(t: Tensor, base: float, n_levels: int) -> Tensor:
