@@ -14,6 +14,7 @@ from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
     arch_option,
     encode_options,
+    framing_of,
     json_option,
     overwrite_option,
     quiet_option,
@@ -61,6 +62,7 @@ def encode(
 
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames")}
+    shared["framing"] = framing_of(given)
     shared["metadata"] = not given["no_metadata"]
     with make_listener(json=json, quiet=quiet) as listen, stop_requests() as stop:
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from nvcodec.cli.base import main
 from nvcodec.cli.options import (
     MAX_FRAME,
+    data_options,
     device_option,
+    framing_of,
     json_option,
+    overwrite_option,
     quiet_option,
     verbose_option,
 )
@@ -35,19 +40,24 @@ def info(file: str, json: bool, verbose: bool) -> None:
     "--start", type=click.IntRange(0, MAX_FRAME), default=0,
     help="Frame of the source at which the file begins.",
 )  # fmt: skip
+@data_options
+@click.option(
+    "--dump", metavar="FOLDER", help="Write source and decoded frames side by side as PNG files."
+)
+@click.option("--dump-video", metavar="FILE.mkv", help="Write them as a lossless video.")
+@overwrite_option
 @device_option
 @json_option
 @quiet_option
 @verbose_option
-def verify(
-    file: str, source: str | None, start: int, device: str, json: bool, quiet: bool, verbose: bool
-) -> None:
+def verify(file: str, source: str | None, json: bool, quiet: bool, **given: Any) -> None:
     """Check an .nrv file and, given the source, its quality."""
     from nvcodec.codec.inspect import verify_file
     from nvcodec.console import make_listener
 
     with make_listener(json=json, quiet=quiet) as listen:
-        values = verify_file(file, source, start=start, device=device, listener=listen)
+        shared = {key: given[key] for key in ("start", "dump", "dump_video", "overwrite", "device")}
+        values = verify_file(file, source, framing=framing_of(given), listener=listen, **shared)
         listen(Result(kind="verify", values=values))
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, assignments, seconds, shares
+from nvcodec.cli.values import amount, assignments, frame_size, seconds, shares
 
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
+    from nvcodec.video.framing import Framing
 
 ARCHITECTURES = ("hnerv",)
 PRESETS = ("fast", "medium", "slow")
@@ -65,6 +66,25 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+data_options = _all(
+    (
+        click.option(
+            "--crop", callback=frame_size, metavar="WxH", help="Change the truth: its centre."
+        ),
+        click.option(
+            "--resize",
+            callback=frame_size,
+            metavar="WxH",
+            help="Change the truth: bicubic, after --crop.",
+        ),
+        click.option(
+            "--every",
+            type=click.IntRange(1, MAX_FRAME),
+            default=1,
+            help="Change the truth: every n-th frame.",
+        ),
+    )
+)
 target_options = _all(
     (
         click.option(
@@ -89,6 +109,7 @@ training_options = _all(
         click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m."),
         start_option,
         frames_option,
+        data_options,
         device_option,
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
@@ -152,6 +173,13 @@ training_options = _all(
         click.option("--seed", type=int, default=0, help="Seed of everything random."),
     )
 )
+
+
+def framing_of(given: dict[str, Any]) -> Framing:
+    """Return what --crop, --resize and --every make of the source."""
+    from nvcodec.video.framing import Framing
+
+    return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
 
 
 def encode_options(given: dict[str, Any]) -> EncodeOptions:

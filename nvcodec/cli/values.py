@@ -38,6 +38,18 @@ def shares(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     return tuple(float(part) for part in value.split(","))
 
 
+def frame_size(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Return the width and height that a text such as 640x360 means."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 640x360")
+    return int(match[1]), int(match[2])
+
+
 def assignments(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, str]:

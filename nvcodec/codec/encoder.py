@@ -21,6 +21,7 @@ from nvcodec.codec.quality import encode_to_psnr
 from nvcodec.codec.work import EncodeWork, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
+from nvcodec.video.framing import AS_IS, Framing
 
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
@@ -48,6 +49,8 @@ class EncodeResult:
     decode_fps: float
     """Frames per second of network and conversion during the proof."""
     device: str
+    framing: Framing
+    """What was changed of the source before it counted as the truth."""
 
 
 def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:
@@ -77,12 +80,13 @@ def dry_run(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    framing: Framing = AS_IS,
     metadata: bool = True,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    video = read_source(source, start=start, count=frames, framing=framing, listener=listener)
     work = EncodeWork(
         video,
         options or EncodeOptions(),
@@ -93,7 +97,8 @@ def dry_run(
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
-    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf))
+    described = describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf))
+    return described | {"framing": asdict(framing)}
 
 
 def encode(
@@ -104,6 +109,7 @@ def encode(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    framing: Framing = AS_IS,
     overwrite: bool = False,
     resume: bool = False,
     metadata: bool = True,
@@ -119,6 +125,7 @@ def encode(
         device: "auto", "cpu" or "cuda".
         start: first frame.
         frames: number of frames; None takes all.
+        framing: changes to the source before it counts as the truth.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
         metadata: store program version and preset in the file.
@@ -137,7 +144,7 @@ def encode(
         local = None if str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    video = read_source(source, start=start, count=frames, framing=framing, listener=listener)
     work = EncodeWork(
         video, options, device=picked, metadata=metadata, listener=listener, stop=stop
     )
@@ -167,6 +174,7 @@ def encode(
         encode_s=time.perf_counter() - began,
         decode_fps=decode_fps,
         device=str(picked),
+        framing=framing,
     )
 
 

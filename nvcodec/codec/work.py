@@ -30,6 +30,7 @@ from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import VideoInfo
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.reader import open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -55,12 +56,17 @@ class Source:
 
 
 def read_source(
-    path: str | Path, *, start: int, count: int | None, listener: Listener = ignore
+    path: str | Path,
+    *,
+    start: int,
+    count: int | None,
+    framing: Framing = AS_IS,
+    listener: Listener = ignore,
 ) -> Source:
     """Decode a video into memory; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
     digest = hashlib.sha256()
-    with open_video(path, start=start, count=count) as reader:
+    with open_video(path, start=start, count=count, framing=framing) as reader:
         try:
             for frame in reader:
                 frames.append(frame)

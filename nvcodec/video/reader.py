@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.frames import VideoInfo
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.planes import Picture, check_size, to_rgb
 from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
 from nvcodec.video.y4m import MAGIC, Y4mSource
@@ -29,9 +30,10 @@ class VideoReader:
     info: VideoInfo
     """Known as soon as the reader is open."""
 
-    def __init__(self, source: Source, start: int, count: int | None) -> None:
+    def __init__(self, source: Source, start: int, count: int | None, framing: Framing) -> None:
         """Decode up to frame `start`; use open_video instead of calling this."""
         self._source = source
+        self._framing = framing
         self._warnings: list[str] = []
         self._frames = self._decode(start, count)
         self.info = self._open(start)
@@ -46,6 +48,7 @@ class VideoReader:
         source = self._source
         self._pictures = source.pictures()
         skipped = sum(1 for _ in islice(self._pictures, start))
+        self._pictures = islice(self._pictures, 0, None, self._framing.every)
         first = next(self._pictures, None)
         if first is None and skipped:
             raise InputError(f"start is {start}, but the video has {skipped} frames")
@@ -53,6 +56,8 @@ class VideoReader:
             raise InputError(f"{source.name} holds no frame that can be decoded")
         width, height = first.size
         check_size(source.name, width, height)
+        width, height = self._framing.size(width, height)
+        check_size(f"{source.name}, resized,", width, height)
         self._first = first
         if first.bit_depth > 8:
             self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
@@ -63,7 +68,7 @@ class VideoReader:
         return VideoInfo(
             width=width,
             height=height,
-            frame_rate=source.frame_rate,
+            frame_rate=source.frame_rate / self._framing.every,
             color=first.tags,
             bit_depth=first.bit_depth,
             chroma=first.chroma,
@@ -73,14 +78,14 @@ class VideoReader:
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[NDArray[np.uint8]]:
-        yield to_rgb(self._first)
+        yield self._framing.apply(to_rgb(self._first))
         done = 1
         while count is None or done < count:
             picture = next(self._pictures, None)
             if picture is None:
                 break
-            self._check(picture, start + done)
-            yield to_rgb(picture)
+            self._check(picture, start + done * self._framing.every)
+            yield self._framing.apply(to_rgb(picture))
             done += 1
         if count is not None and done < count:
             self._warnings.append(f"{count} frames were asked for, but only {done} are there")
@@ -136,7 +141,9 @@ def _open_source(source: str | Path) -> Source:
     return FileSource(path)
 
 
-def open_video(source: str | Path, *, start: int = 0, count: int | None = None) -> VideoReader:
+def open_video(
+    source: str | Path, *, start: int = 0, count: int | None = None, framing: Framing = AS_IS
+) -> VideoReader:
     """Open a video and decode its first wanted frame.
 
     Args:
@@ -144,9 +151,10 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
             "frames/%06d.png", or "-" for Y4M on standard input.
         start: index of the first frame.
         count: number of frames; None means all that follow.
+        framing: what to make of each frame, and how many to leave out between two.
 
     Raises:
-        UsageError: start is negative or count is not positive.
+        UsageError: start is negative, count is not positive, or frames are smaller than the crop.
         InputError: the source is missing, is not a video, or ends before `start`.
     """
     if not 0 <= start < 2**32:
@@ -155,7 +163,7 @@ def open_video(source: str | Path, *, start: int = 0, count: int | None = None) 
         raise UsageError(f"count is {count}; allowed are 1 and more")
     opened = _open_source(source)
     try:
-        return VideoReader(opened, start, count)
+        return VideoReader(opened, start, count, framing)
     except BaseException:
         opened.close()
         raise
