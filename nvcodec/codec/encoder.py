@@ -15,6 +15,7 @@ from nvcodec import storage
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
@@ -81,11 +82,13 @@ def dry_run(
     start: int = 0,
     frames: int | None = None,
     framing: Framing = AS_IS,
+    init: str | Path | None = None,
     metadata: bool = True,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
+    initial = None if init is None else Initial(init)
     video = read_source(source, start=start, count=frames, framing=framing, listener=listener)
     work = EncodeWork(
         video,
@@ -94,6 +97,7 @@ def dry_run(
         metadata=metadata,
         listener=listener,
         stop=lambda: False,
+        initial=initial,
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
@@ -110,6 +114,7 @@ def encode(
     start: int = 0,
     frames: int | None = None,
     framing: Framing = AS_IS,
+    init: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     metadata: bool = True,
@@ -126,6 +131,7 @@ def encode(
         start: first frame.
         frames: number of frames; None takes all.
         framing: changes to the source before it counts as the truth.
+        init: an .nrv file with a network of the same shape whose weights to start from.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
         metadata: store program version and preset in the file.
@@ -137,16 +143,23 @@ def encode(
     """
     began = time.perf_counter()
     options = options or EncodeOptions()
-    if options.target.psnr is not None and (resume or options.max_time_s is not None):
-        raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
+    if options.target.psnr is not None and (resume or init or options.max_time_s is not None):
+        raise UsageError("--psnr makes several runs: it takes no --resume, --init or --max-time")
     path = None if output is None else Path(output)
     if path is not None:
         local = None if str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
+    initial = None if init is None else Initial(init)
     video = read_source(source, start=start, count=frames, framing=framing, listener=listener)
     work = EncodeWork(
-        video, options, device=picked, metadata=metadata, listener=listener, stop=stop
+        video,
+        options,
+        device=picked,
+        metadata=metadata,
+        listener=listener,
+        stop=stop,
+        initial=initial,
     )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
@@ -191,6 +204,7 @@ def _encode_to_size(
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
     key = plan_key(plan, work.source.sha256)
+    key["init_sha256"] = None if work.initial is None else work.initial.sha256
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:

@@ -77,6 +77,8 @@ class Fit:
         self.elapsed_s = self.step_s = 0.0
         self.order = torch.empty(0, dtype=torch.int64)
         self.psnr_db: float | None = None
+        self.loss: float | None = None
+        self.lr: float | None = None
         self.bits: float | None = None
         self.n_rollbacks = 0
         self._good: dict[str, Any] | None = None
@@ -111,13 +113,15 @@ class Fit:
             self._good = {k: v.clone() for k, v in self.state_tensors().items()}
         clips = self._next_batch()
         factor = self.lr_factor * self._lr_share()
+        self.lr = factor * self.settings.lr
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
         loss = self._loss(clips)
         loss.backward()  # type: ignore[no-untyped-call]
-        if torch.isfinite(loss):
+        self.loss = float(loss.detach())
+        if math.isfinite(self.loss):
             for optimizer in self.optimizers:
                 optimizer.step()
         else:

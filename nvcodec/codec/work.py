@@ -22,10 +22,12 @@ from nvcodec.codec.checkpoint import save_checkpoint
 from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
+from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
-from nvcodec.errors import Interrupted, ResourceError, VerificationError
+from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
@@ -124,9 +126,18 @@ class EncodeWork:
         metadata: bool,
         listener: Listener,
         stop: Callable[[], bool],
+        initial: Initial | None = None,
     ) -> None:
+        if initial is not None:
+            if options.analysis not in (None, "none"):
+                raise UsageError(
+                    f"the encoder network {options.analysis} would replace the embeddings of "
+                    f"{initial.path}; give --analysis none"
+                )
+            options = replace(options, analysis="none")
         self.source = source
         self.options = options
+        self.initial = initial
         self.device = device
         self.listener = listener
         self.stop = stop
@@ -173,7 +184,10 @@ class EncodeWork:
             return 8.0 * len(self.file(plan, tensors))
 
         torch.manual_seed(plan.fit.seed)
-        return Fit(plan.model(), self.frames, plan.fit, measure_bits)
+        model = plan.model()
+        if self.initial is not None:
+            load_tensors(model, self.initial.tensors(plan))
+        return Fit(model, self.frames, plan.fit, measure_bits)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
@@ -222,6 +236,8 @@ class EncodeWork:
                 per_s=1 / fit.step_s,
                 eta_s=left * fit.step_s,
                 psnr_db=fit.psnr_db,
+                loss=fit.loss,
+                lr=fit.lr,
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
         )
