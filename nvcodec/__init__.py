@@ -5,17 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EncodeOptions", "EncodeResult", "Target", "VideoFile", "__version__", "encode", "open"]
+__all__ = [
+    "RECIPES",
+    "EncodeOptions",
+    "EncodeResult",
+    "Framing",
+    "Target",
+    "VideoFile",
+    "__version__",
+    "encode",
+    "open",
+]
 
 if TYPE_CHECKING:
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.decoder import VideoFile as open
     from nvcodec.codec.encoder import EncodeResult, encode
     from nvcodec.codec.options import EncodeOptions, Target
+    from nvcodec.codec.recipes import RECIPES
+    from nvcodec.video.framing import Framing
 
 _HOMES = {
+    "RECIPES": ("nvcodec.codec.recipes", "RECIPES"),
     "EncodeOptions": ("nvcodec.codec.options", "EncodeOptions"),
     "EncodeResult": ("nvcodec.codec.encoder", "EncodeResult"),
+    "Framing": ("nvcodec.video.framing", "Framing"),
     "Target": ("nvcodec.codec.options", "Target"),
     "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
     "encode": ("nvcodec.codec.encoder", "encode"),

@@ -48,14 +48,15 @@ def make_console(*, stderr: bool) -> Console:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print one NDJSON line; numbers that JSON lacks (infinity, not-a-number) become null."""
-    print(json.dumps(_finite(values), allow_nan=False), flush=True)
+    print(json.dumps(finite(values), allow_nan=False), flush=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain values with None for infinity and not-a-number."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -233,6 +234,7 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
         ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
+        *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),
         ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
@@ -243,16 +245,35 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
+def _framing(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row that says what was changed of the source, if anything was."""
+    framing = v["framing"]
+    words = [f"1 frame of {framing['every']}"] if framing["every"] > 1 else []
+    for name, done in (("crop", "cropped to"), ("resize", "resized to")):
+        if framing[name] is not None:
+            words.append(f"{done} {framing[name][0]}x{framing[name][1]}")
+    return [("truth", f"the source changed: {', '.join(words)}")] if words else []
+
+
+def _before_rounding(v: dict[str, Any]) -> list[tuple[str, str]]:
+    if v["float_psnr_db"] is None:
+        return []
+    ms_ssim = v["float_ms_ssim"]
+    more = "" if ms_ssim is None else f", MS-SSIM {ms_ssim:.5f}"
+    return [("as float", f"{v['float_psnr_db']:.2f} dB{more} before quantisation")]
+
+
 def _show_encode(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
-    target = ""
+    target = "size of the network"
     if v["target_bytes"] is not None:
-        target_bpp = v["bpp"] * v["target_bytes"] / (v["n_bytes"] - copied)
-        target = f" (target {target_bpp:.4f})"
+        target = f"target {v['bpp'] * v['target_bytes'] / (v['n_bytes'] - copied):.4f}"
     _pairs(console, [
         ("file", f"{v['file']}, {_size(v['n_bytes'])}{_copied(v)}"),
-        ("rate", f"{v['bpp']:.4f} bpp{target}{_video_only(copied)}"),
+        *_framing(v),
+        ("rate", f"{v['bpp']:.4f} bpp ({target}){_video_only(copied)}"),
         *_quality(v),
+        *_before_rounding(v),
         ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
         ("encoded in", duration(v["encode_s"])),
         ("decodes at", f"{v['decode_fps']:.1f} frames/s ({v['device']})"),
@@ -362,7 +383,9 @@ def _show_verify(console: Console, v: dict[str, Any]) -> None:
         ("checks", "structure, checksums and tensor hashes are right"),
     ]
     if "source" in v:
-        rows += [("source", f"{v['source']}, from frame {v['start']}"), *_quality(v)]
+        source = ("source", f"{v['source']}, from frame {v['start']}")
+        rows += [source, *_framing(v), *_quality(v)]
+        rows += [("written", v[name]) for name in ("dump", "dump_video") if v[name] is not None]
     _pairs(console, rows)
 
 

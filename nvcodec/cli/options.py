@@ -16,6 +16,7 @@ from nvcodec.cli.values import amount, assignments, rate, seconds, shares, size
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
     from nvcodec.video.frames import InputFormat
+    from nvcodec.video.framing import Framing
 
 ARCHITECTURES = ("auto", "hnerv", "canvas")
 PRESETS = ("fast", "medium", "slow")
@@ -73,6 +74,23 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+data_options = _all(
+    (
+        click.option("--crop", callback=size, metavar="WxH", help="Change the truth: its centre."),
+        click.option(
+            "--resize",
+            callback=size,
+            metavar="WxH",
+            help="Change the truth: bicubic, after --crop.",
+        ),
+        click.option(
+            "--every",
+            type=click.IntRange(1, MAX_FRAME),
+            default=1,
+            help="Change the truth: every n-th frame.",
+        ),
+    )
+)
 target_options = _all(
     (
         click.option(
@@ -97,6 +115,7 @@ training_options = _all(
         click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m."),
         start_option,
         frames_option,
+        data_options,
         device_option,
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
@@ -152,6 +171,8 @@ training_options = _all(
             help="Option of the architecture, such as strides=5,4,2,2; may be repeated.",
         ),
         click.option("--analysis", metavar="KIND", help="Encoder network of the embeddings."),
+        click.option("--analysis-width", type=int, default=64, help="Channels of its stages."),
+        click.option("--analysis-blocks", type=int, default=1, help="Blocks of its stages."),
         click.option(
             "--analysis-share", type=float, default=0.1, help="Share of the run that uses it."
         ),
@@ -182,6 +203,13 @@ def input_format(given: dict[str, Any]) -> InputFormat:
     )
 
 
+def framing_of(given: dict[str, Any]) -> Framing:
+    """Return what --crop, --resize and --every make of the source."""
+    from nvcodec.video.framing import Framing
+
+    return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
+
+
 def encode_options(given: dict[str, Any]) -> EncodeOptions:
     """Return the options of an encode from those of the command line."""
     from nvcodec.codec.options import EncodeOptions, Target
@@ -195,7 +223,8 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
-    names += ["analysis", "analysis_share", "weight_bits", "embed_bits", "quant_axis"]
+    names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
+    names += ["weight_bits", "embed_bits", "quant_axis"]
     names += ["prune", "prune_at", "prune_scope", "model"]
     return EncodeOptions(
         target=target,

@@ -17,6 +17,7 @@ from nvcodec.bitstream.header import add_tracks
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
@@ -24,6 +25,7 @@ from nvcodec.codec.work import EncodeWork, Keep, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
 from nvcodec.video.frames import InputFormat
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.reader import OWN_FORMAT
 
 _FINISH_RESERVE = 0.9
@@ -57,6 +59,8 @@ class EncodeResult:
     decode_fps: float
     """Frames per second of network and conversion during the proof."""
     device: str
+    framing: Framing
+    """What was changed of the source before it counted as the truth."""
 
 
 def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:
@@ -88,6 +92,8 @@ def dry_run(
     frames: int | None = None,
     audio: bool = True,
     subtitles: bool = True,
+    framing: Framing = AS_IS,
+    init: str | Path | None = None,
     metadata: bool = True,
     form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
@@ -95,7 +101,10 @@ def dry_run(
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
+    initial = None if init is None else Initial(init)
+    video = read_source(
+        source, start=start, count=frames, keep=keep, form=form, framing=framing, listener=listener
+    )
     work = EncodeWork(
         video,
         options or EncodeOptions(),
@@ -103,6 +112,7 @@ def dry_run(
         keep=keep,
         listener=listener,
         stop=lambda: False,
+        initial=initial,
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
@@ -110,6 +120,7 @@ def dry_run(
     return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf)) | {
         "audio_bytes": audio_bytes,
         "subtitle_bytes": subtitle_bytes,
+        "framing": asdict(framing),
     }
 
 
@@ -121,6 +132,8 @@ def encode(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    framing: Framing = AS_IS,
+    init: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     audio: bool = True,
@@ -139,6 +152,8 @@ def encode(
         device: "auto", "cpu" or "cuda".
         start: first frame.
         frames: number of frames; None takes all.
+        framing: changes to the source before it counts as the truth.
+        init: an .nrv file with a network of the same shape whose weights to start from.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
         audio: copy the sound into the file.
@@ -153,16 +168,27 @@ def encode(
     """
     began = time.perf_counter()
     options = options or EncodeOptions()
-    if options.target.psnr is not None and (resume or options.max_time_s is not None):
-        raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
+    if options.target.psnr is not None and (resume or init or options.max_time_s is not None):
+        raise UsageError("--psnr makes several runs: it takes no --resume, --init or --max-time")
     path = None if output is None else Path(output)
     if path is not None:
         local = None if str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
-    work = EncodeWork(video, options, device=picked, keep=keep, listener=listener, stop=stop)
+    initial = None if init is None else Initial(init)
+    video = read_source(
+        source, start=start, count=frames, keep=keep, form=form, framing=framing, listener=listener
+    )
+    work = EncodeWork(
+        video,
+        options,
+        device=picked,
+        keep=keep,
+        listener=listener,
+        stop=stop,
+        initial=initial,
+    )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
@@ -193,6 +219,7 @@ def encode(
         encode_s=time.perf_counter() - began,
         decode_fps=decode_fps,
         device=str(picked),
+        framing=framing,
     )
 
 
@@ -209,6 +236,7 @@ def _encode_to_size(
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
     key = plan_key(plan, work.source.sha256)
+    key["init_sha256"] = None if work.initial is None else work.initial.sha256
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:

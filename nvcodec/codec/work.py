@@ -24,8 +24,10 @@ from nvcodec.codec.choose import choose_arch
 from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
+from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
@@ -33,6 +35,7 @@ from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import InputFormat, VideoInfo
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.reader import OWN_FORMAT, open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -79,12 +82,13 @@ def read_source(
     count: int | None,
     keep: Keep = KEEP_ALL,
     form: InputFormat = OWN_FORMAT,
+    framing: Framing = AS_IS,
     listener: Listener = ignore,
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
     digest = hashlib.sha256()
-    with open_video(path, start=start, count=count, form=form) as reader:
+    with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
         try:
             for frame in reader:
                 frames.append(frame)
@@ -153,8 +157,17 @@ class EncodeWork:
         keep: Keep,
         listener: Listener,
         stop: Callable[[], bool],
+        initial: Initial | None = None,
     ) -> None:
+        if initial is not None:
+            if options.analysis not in (None, "none"):
+                raise UsageError(
+                    f"the encoder network {options.analysis} would replace the embeddings of "
+                    f"{initial.path}; give --analysis none"
+                )
+            options = replace(options, analysis="none")
         self.source = source
+        self.initial = initial
         self.device = device
         self.listener = listener
         self.stop = stop
@@ -236,6 +249,8 @@ class EncodeWork:
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
         model.prepare(self.frames)
+        if self.initial is not None:
+            load_tensors(model, self.initial.tensors(plan))
         return Fit(model, self.frames, plan.fit, measure_bits)
 
     def seconds_per_step(self, plan: Plan) -> float:
@@ -285,6 +300,8 @@ class EncodeWork:
                 per_s=1 / fit.step_s,
                 eta_s=left * fit.step_s,
                 psnr_db=fit.psnr_db,
+                loss=fit.loss,
+                lr=fit.lr,
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
         )

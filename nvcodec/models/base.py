@@ -24,7 +24,7 @@ class VideoModel(nn.Module):
 
     Config: ClassVar[Any]
     """The frozen, integer-only dataclass that goes into the file."""
-    latent_names: ClassVar[tuple[str, ...]] = ()
+    latent_names: tuple[str, ...] = ()
     """Parameters of shape (n_entries, channels, ...) that hold one entry per clip of frames."""
     steady_names: ClassVar[tuple[str, ...]] = ()
     """Latents whose entries change little, so that training estimates the rate of differences."""
@@ -34,7 +34,7 @@ class VideoModel(nn.Module):
     """Latents that need steps far below their deviation, such as coordinates."""
     density: ClassVar[float] = 1.0
     """Bits a parameter that suit this architecture, relative to plain convolutions."""
-    analyses: ClassVar[tuple[str, ...]] = ("none",)
+    analyses: tuple[str, ...] = ("none",)
     """Kinds of encoder networks that `analysis` can make, the default first."""
 
     def __init__(self, config: Any, n_frames: int, height: int, width: int) -> None:
@@ -73,10 +73,11 @@ class VideoModel(nn.Module):
         """
         return None
 
-    def analysis(self, kind: str) -> nn.Module | None:
+    def analysis(self, kind: str, *, width: int = 64, n_blocks: int = 1) -> nn.Module | None:
         """Return a new encoder network, used only to fit, or None for "none".
 
-        It maps the frames of clips (B clip_frames, 3, H, W) to latents (B, channels, ...).
+        It maps the frames of clips (B clip_frames, 3, H, W) to latents (B, channels, ...), through
+        stages of `n_blocks` blocks with `width` channels.
         """
         return None
 
@@ -125,23 +126,26 @@ def shape_only(
 
 
 def parse_options(
-    cls: type[VideoModel], options: Mapping[str, Any], *, solved: str
+    cls: type[VideoModel], options: Mapping[str, Any], *, solved: str, extra: Any = None
 ) -> dict[str, Any]:
     """Return options as values of Config fields; names of choices become their integers.
 
-    `solved` is the field that `solve` finds itself. Raises UsageError that names what is allowed.
+    `solved` is the field that `solve` finds itself, `extra` a dataclass of fields that `solve`
+    understands and no file holds. Raises UsageError that names what is allowed.
     """
-    allowed = set(cls.Config.__dataclass_fields__) - {solved}
+    owners = [cls.Config] if extra is None else [cls.Config, extra]
+    places = {name: owner for owner in owners for name in owner.__dataclass_fields__}
+    places.pop(solved, None)
     parsed = {}
     for name, value in options.items():
-        if name not in allowed:
+        if name not in places:
             raise UsageError(
-                f"{cls.__name__} has no option {name}; allowed are {', '.join(sorted(allowed))}"
+                f"{cls.__name__} has no option {name}; allowed are {', '.join(sorted(places))}"
             )
         try:
-            parsed[name] = fields.parse(cls.Config, name, value)
+            parsed[name] = fields.parse(places[name], name, value)
         except ValueError as error:
-            message = str(error).replace(f"{cls.Config.__name__}.", "")
+            message = str(error).replace(f"{places[name].__name__}.", "")
             raise UsageError(f"option {message}") from error
     return parsed
 
