@@ -54,8 +54,12 @@ def test_readme_commands(tmp_path):
             arguments += ["--passes", "2", "--frames", "4", "-y"]
         elif arguments[0] == "encode":
             arguments += ["--frames", "4"]
+        elif arguments[0] == "bench":
+            arguments += ["--passes", "2", "--frames", "4"]
+            arguments += ["--bpp", "0.5", "--anchors", "x264:fast"]
         run(sys.executable, "-m", "nvcodec", *arguments, cwd=tmp_path)
     assert (tmp_path / "out.nrv").exists()
+    assert (tmp_path / "report" / "report.html").exists()
     out = run(sys.executable, str(EXAMPLES / "dataset.py"), str(tmp_path / "out.nrv"))
     assert out.count("batch (4, 3, 180, 320)") == 1
 
