@@ -399,7 +399,7 @@ def test_initial_weights_of_another_network_are_refused(tmp_path, trained, clip)
             nvcodec.encode(
                 clip, None, dataclasses.replace(options, **changes), device="cpu", init=path
             )
-    args = ("-o", tmp_path / "a.nrv", "--coding", "ptq", "--params", "3k", "--device", "cpu")
+    args = ("-o", tmp_path / "a.nrv", "--arch", "hnerv", "--coding", "ptq", "--params", "3k")
     assert "another frames (4 there, 3 here)" in fail(
         2, "encode", clip, *args, "--init", path, "--frames", 3
     )

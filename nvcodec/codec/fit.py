@@ -392,9 +392,13 @@ class Fit:
         self.optimizers = self._make_optimizers()
         for i, optimizer in enumerate(self.optimizers):
             slots: dict[int, dict[str, Tensor]] = {}
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
             for key, value in part(f"optimizer.{i}.").items():
                 index, name = key.split(".", 1)
-                slots.setdefault(int(index), {})[name] = value.clone()
+                like = trained[int(index)]
+                # Fused Adam walks through memory: a slot must lie there as its parameter does.
+                slot = torch.empty_like(like) if value.shape == like.shape else value.clone()
+                slots.setdefault(int(index), {})[name] = slot.copy_(value)
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.generator.set_state(state["random.order"])
