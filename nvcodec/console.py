@@ -338,7 +338,8 @@ def _show_bench(console: Console, v: dict[str, Any]) -> None:
     console.print(table)
     _show_bd(console, v["bd"])
     for path in v["files"]:
-        console.print(printable(path), soft_wrap=True)
+        if path.endswith((".json", ".html")):
+            console.print(printable(path), soft_wrap=True)
 
 
 def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
