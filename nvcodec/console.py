@@ -413,7 +413,8 @@ def _show_bench(console: Console, v: dict[str, Any]) -> None:
     console.print(table)
     _show_bd(console, v["bd"])
     for path in v["files"]:
-        console.print(printable(path), soft_wrap=True)
+        if path.endswith((".json", ".html")):
+            console.print(printable(path), soft_wrap=True)
 
 
 def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
@@ -422,11 +423,22 @@ def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
 
 
 def _show_bd(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print one line for each pair: the first metric that both have."""
+    shown = set()
     for bd in rows:
-        if bd["metric"] == "psnr_rgb_db" and bd["method"] == "pchip":
+        pair = (bd["codec"], bd["anchor"])
+        if pair not in shown:
+            shown.add(pair)
             figure = f"{bd['rate_percent']:+.1f} %" if bd["error"] is None else bd["error"]
-            text = f"BD-rate of {bd['codec']} against {bd['anchor']}: {figure}"
+            metric = _METRICS.get(bd["metric"], bd["metric"])
+            text = f"BD-rate of {pair[0]} against {pair[1]} ({metric}, {bd['method']}): {figure}"
             console.print(printable(text), soft_wrap=True)
+
+
+_METRICS = {
+    "psnr_rgb_db": "PSNR", "psnr_yuv_db": "PSNR YUV", "psnr_y_db": "PSNR Y", "ms_ssim": "MS-SSIM",
+    "vmaf": "VMAF", "xpsnr_db": "XPSNR",
+}  # fmt: skip
 
 
 def _show_compare(console: Console, v: dict[str, Any]) -> None:
