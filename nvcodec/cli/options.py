@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
     from nvcodec.video.frames import InputFormat
 
-ARCHITECTURES = ("auto", "hnerv", "canvas")
+ARCHITECTURES = ("auto", "hnerv", "3dnerv", "canvas")
 PRESETS = ("fast", "medium", "slow")
 COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
