@@ -93,6 +93,15 @@ def test_frames_are_drawn_only_when_asked_for(clip):
         hook.remove()
 
 
+def test_a_frame_asked_for_again_and_again_takes_no_more_memory(clip):
+    data, _, _ = clip
+    drawn = []
+    with nvcodec.open(data, batch=3) as video:
+        video.load(0).register_forward_hook(lambda _, index, out: drawn.append(len(out)))
+        assert len(list(video.frames([4] * 8))) == 8
+    assert drawn == [3, 3, 2]
+
+
 def test_rendering_conforms_to_float64(clip):
     data, _, _ = clip
     video = nvcodec.open(data)

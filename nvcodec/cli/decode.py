@@ -35,7 +35,7 @@ from nvcodec.events import Log, Progress, Result
 @device_option
 @audio_option
 @subtitles_option
-@click.option("--batch", type=int, default=1, help="Frames drawn at once.")
+@click.option("--batch", type=int, default=1, help="Frames, or clips of them, drawn at once.")
 @overwrite_option
 @json_option
 @quiet_option

@@ -197,8 +197,13 @@ class VideoFile:
         for index in indices:
             number = self._segment_of(index)
             segment = self.stream.segments[number].header
-            clip = (index - segment.first_frame) // self._clip_frames(number)
-            if pending and (number != current or (clip not in clips and len(clips) == self.batch)):
+            n = self._clip_frames(number)
+            clip = (index - segment.first_frame) // n
+            # Frames that are asked for again and again must not add up either.
+            full = len(pending) >= self.batch * n or (
+                clip not in clips and len(clips) == self.batch
+            )
+            if pending and (number != current or full):
                 yield from self._draw(current, pending)
                 pending, clips = [], set()
             current = number

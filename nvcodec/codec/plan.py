@@ -86,16 +86,17 @@ def make_plan(
     config = cls.solve(n_params, n_frames, height, width, **options.model)
     model = shape_only(cls, config, n_frames, height, width)
     free = options.coding == "ptq" and options.n_params is not None and not options.target.given
-    batch = min(options.batch or 2, n_frames)
+    n_clips = math.ceil(n_frames / model.clip_frames)
+    batch_clips = max(1, min((options.batch or 2) // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]
     # One step alone would end before the rounding phase begins.
-    n_steps = max(2, passes * math.ceil(n_frames / max(batch, model.clip_frames)))
+    n_steps = max(2, passes * math.ceil(n_clips / batch_clips))
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
     fit = FitSettings(
         n_steps=n_steps,
         target_bits=target_bits,
-        batch=batch,
+        batch=batch_clips * model.clip_frames,
         coding=options.coding,
         loss=options.loss,
         side_weight=_check_side_weight(options, model),
