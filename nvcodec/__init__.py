@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EncodeOptions", "EncodeResult", "Target", "VideoFile", "__version__", "encode", "open"]
+__all__ = [
+    "EncodeOptions",
+    "EncodeResult",
+    "NrvDataset",
+    "Target",
+    "VideoFile",
+    "__version__",
+    "encode",
+    "open",
+]
 
 if TYPE_CHECKING:
+    from nvcodec.codec.dataset import NrvDataset
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.decoder import VideoFile as open
     from nvcodec.codec.encoder import EncodeResult, encode
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "EncodeOptions": ("nvcodec.codec.options", "EncodeOptions"),
     "EncodeResult": ("nvcodec.codec.encoder", "EncodeResult"),
+    "NrvDataset": ("nvcodec.codec.dataset", "NrvDataset"),
     "Target": ("nvcodec.codec.options", "Target"),
     "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
     "encode": ("nvcodec.codec.encoder", "encode"),
