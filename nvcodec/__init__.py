@@ -13,7 +13,9 @@ __all__ = [
     "VideoFile",
     "__version__",
     "encode",
+    "interpolate",
     "open",
+    "restore",
 ]
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.decoder import VideoFile as open
     from nvcodec.codec.encoder import EncodeResult, encode
+    from nvcodec.codec.interpolate import interpolate
     from nvcodec.codec.options import EncodeOptions, Target
+    from nvcodec.codec.restore import restore
 
 _HOMES = {
     "EncodeOptions": ("nvcodec.codec.options", "EncodeOptions"),
@@ -30,7 +34,9 @@ _HOMES = {
     "Target": ("nvcodec.codec.options", "Target"),
     "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
     "encode": ("nvcodec.codec.encoder", "encode"),
+    "interpolate": ("nvcodec.codec.interpolate", "interpolate"),
     "open": ("nvcodec.codec.decoder", "VideoFile"),
+    "restore": ("nvcodec.codec.restore", "restore"),
 }
 
 

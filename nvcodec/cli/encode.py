@@ -17,6 +17,7 @@ from nvcodec.cli.options import (
     json_option,
     overwrite_option,
     quiet_option,
+    set_threads,
     target_options,
     training_options,
     verbose_option,
@@ -51,10 +52,7 @@ def encode(
     output = default_output(source) if output is None and not given["dry_run"] else output
     if output == "-":
         check_stdout(json)
-    if given["threads"]:
-        import torch
-
-        torch.set_num_threads(given["threads"])
+    set_threads(given["threads"])
     from nvcodec.codec import encoder
     from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.console import make_listener

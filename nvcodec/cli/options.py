@@ -65,17 +65,28 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+def rate_options(default_bpp: float) -> Callable[[F], F]:
+    """Return a decorator that adds the targets that are a size."""
+    return _all(
+        (
+            click.option(
+                "--bpp",
+                type=float,
+                help=f"Target: bits per pixel of the file.  [default: {default_bpp}]",
+            ),
+            click.option(
+                "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
+            ),
+            click.option(
+                "--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M."
+            ),
+        )
+    )
+
+
 target_options = _all(
     (
-        click.option(
-            "--bpp", type=float, help="Target: bits per pixel of the file.  [default: 0.05]"
-        ),
-        click.option(
-            "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
-        ),
-        click.option(
-            "--size", callback=amount, help="Target: bytes of the file, such as 500k or 1M."
-        ),
+        rate_options(0.05),
         click.option(
             "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."
         ),
@@ -152,6 +163,14 @@ training_options = _all(
 )
 
 
+def set_threads(count: int | None) -> None:
+    """Let PyTorch use this many CPU threads; None leaves its choice."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
 def encode_options(given: dict[str, Any]) -> EncodeOptions:
     """Return the options of an encode from those of the command line."""
     from nvcodec.codec.options import EncodeOptions, Target
@@ -161,7 +180,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         bpp=given["bpp"],
         bitrate=given["bitrate"],
         size=None if size is None else int(size),
-        psnr=given["psnr"],
+        psnr=given.get("psnr"),
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]

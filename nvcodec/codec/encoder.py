@@ -18,9 +18,10 @@ from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.work import EncodeWork, read_source
+from nvcodec.codec.work import EncodeWork, Source, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
+from nvcodec.video.masks import Hidden
 
 _FINISH_RESERVE = 0.9
 """Share of a time limit that is left for training after the measured cost of the final proof."""
@@ -97,7 +98,7 @@ def dry_run(
 
 
 def encode(
-    source: str | Path,
+    source: str | Path | Source,
     output: str | Path | None = None,
     options: EncodeOptions | None = None,
     *,
@@ -107,13 +108,15 @@ def encode(
     overwrite: bool = False,
     resume: bool = False,
     metadata: bool = True,
+    hidden: Hidden | None = None,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
     """Encode a video into one .nrv file; return its bytes and figures.
 
     Args:
-        source: a video file, a y4m file, a folder of PNGs, or "-" for y4m on standard input.
+        source: a video file, a y4m file, a folder of PNGs, "-" for y4m on standard input, or a
+            video in memory, of which `start` and `frames` then cut nothing.
         output: where to write; None only returns the bytes (and keeps no checkpoint).
         options: what to aim at and how; the defaults suit a first try.
         device: "auto", "cpu" or "cuda".
@@ -122,6 +125,7 @@ def encode(
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
         metadata: store program version and preset in the file.
+        hidden: (N, H, W), true where the source's pixels must not be learned.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -132,14 +136,27 @@ def encode(
     options = options or EncodeOptions()
     if options.target.psnr is not None and (resume or options.max_time_s is not None):
         raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
+    if options.target.psnr is not None and hidden is not None:
+        raise UsageError("--psnr needs all pixels of the source; with a mask give --bpp or --size")
     path = None if output is None else Path(output)
     if path is not None:
-        local = None if str(source) == "-" else Path(source)
+        local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    if isinstance(source, Source):
+        video = source
+    else:
+        video = read_source(source, start=start, count=frames, listener=listener)
+    if hidden is not None and hidden.shape != video.frames.shape[:3]:
+        raise UsageError(f"hidden is {hidden.shape}, but the video is {video.frames.shape[:3]}")
     work = EncodeWork(
-        video, options, device=picked, metadata=metadata, listener=listener, stop=stop
+        video,
+        options,
+        device=picked,
+        metadata=metadata,
+        listener=listener,
+        stop=stop,
+        hidden=hidden,
     )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
@@ -182,7 +199,7 @@ def _encode_to_size(
         # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
-    key = plan_key(plan, work.source.sha256)
+    key = plan_key(plan, work.sha256)
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:
