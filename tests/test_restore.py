@@ -206,9 +206,7 @@ def test_mistakes(tmp_path, clip):
     hidden = np.broadcast_to(HOLE, (N_FRAMES, HEIGHT, WIDTH))
     with pytest.raises(UsageError, match="with a mask give --bpp or --size"):
         nvcodec.encode(clip, None, EncodeOptions(target=Target(psnr=30.0)), hidden=hidden)
-    with pytest.raises(
-        UsageError, match=r"hidden is \(5, 32, 48\), but"
-    ):
+    with pytest.raises(UsageError, match=r"hidden is \(5, 32, 48\), but"):
         nvcodec.encode(clip, None, quick(), hidden=hidden[:5])
     assert not out.exists()
     out.write_bytes(b"kept")

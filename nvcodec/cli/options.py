@@ -25,7 +25,7 @@ SCHEDULES = ("cosine", "const", "step", "hybrid")
 QUANT_AXES = ("best", "tensor")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
-    "log-mse", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
+    "log-mse", "log-l1", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
     "fusion6", "fusion7", "fusion8", "fusion9", "fusion10", "fusion11", "fusion12",
 )  # fmt: skip
 MAX_FRAME = 2**32 - 1
@@ -111,7 +111,7 @@ training_options = _all(
             type=click.Choice(LOSSES),
             default="log-mse",
             metavar="NAME",
-            help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
+            help="What to minimise: log-mse, log-l1, l2, l1, ssim or fusion1 to fusion12.",
         ),
         click.option(
             "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
