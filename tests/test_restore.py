@@ -1,5 +1,6 @@
 """Inpainting and denoising of tiny videos: what is learned, what is written, what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import nn
 
 import nvcodec
 from nvcodec import cli
+from nvcodec.cli.options import encode_options
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
+from nvcodec.codec.restore import DENOISE, INPAINT
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.work import read_source
 from nvcodec.errors import Interrupted, UsageError
@@ -182,6 +185,16 @@ def test_denoise_command(tmp_path, clip):
     assert result["encoded"]["bpp"] == 8 * kept.stat().st_size / (N_FRAMES * HEIGHT * WIDTH)
     again = run("denoise", clip, "-o", tmp_path / "b.y4m", "--frames", 2, *QUICK)
     assert "not kept (--keep)" in again.stderr
+
+
+@pytest.mark.parametrize(("name", "suited"), [("inpaint", INPAINT), ("denoise", DENOISE)])
+def test_defaults_of_the_command_are_those_of_the_library(name, suited):
+    command = cli.main.commands[name]
+    given = ["in.mp4", "-o", "out.mp4", *(["--mask", "boxes:4"] if name == "inpaint" else [])]
+    with command.make_context(name, given, parent=None) as context:
+        options = encode_options(context.params)
+    assert dataclasses.replace(options, target=suited.target) == suited
+    assert f"[default: {suited.target.bpp}]" in command.get_help(context)
 
 
 def fail(*args):

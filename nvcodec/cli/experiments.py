@@ -35,7 +35,7 @@ resume_option = click.option(
 )
 
 
-@main.command()
+@main.command(context_settings={"default_map": {"preset": "fast"}})
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--mask", required=True, metavar="MASK",
@@ -44,7 +44,7 @@ resume_option = click.option(
 @output_option
 @keep_option
 @arch_option
-@rate_options(0.2)
+@rate_options(0.4)
 @training_options
 @resume_option
 @overwrite_option
@@ -60,12 +60,12 @@ def inpaint(ctx: click.Context, /, **given: Any) -> None:
     _restore(ctx, "inpaint", given)
 
 
-@main.command()
+@main.command(context_settings={"default_map": {"preset": "fast", "loss": "log-l1"}})
 @click.argument("source", metavar="INPUT")
 @output_option
 @keep_option
 @arch_option
-@rate_options(0.2)
+@rate_options(0.4)
 @training_options
 @resume_option
 @overwrite_option

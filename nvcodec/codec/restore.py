@@ -24,7 +24,9 @@ from nvcodec.metrics import QualityMeter
 from nvcodec.video.masks import read_mask
 from nvcodec.video.writer import open_writer
 
-DEFAULT_BPP = 0.2
+INPAINT = EncodeOptions(target=Target(bpp=0.4), preset="fast")
+DENOISE = EncodeOptions(target=Target(bpp=0.4), preset="fast", loss="log-l1")
+"""What suits the task (benchmarks/NOTES.md): wide networks, stopped before they learn noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def restore(
     Args:
         source: as for `encode`.
         output: as for `open_writer`.
-        options: of the network; without a target its file has 0.2 bpp.
+        options: of the network; None takes INPAINT or DENOISE, and so does its missing target.
         mask: "boxes:N", a picture or a video, as for `read_mask`.
         keep: where to write the network as an .nrv file.
         device: "auto", "cpu" or "cuda".
@@ -83,11 +85,12 @@ def restore(
     Raises:
         NvcodecError: as `encode`, `read_mask` and `open_writer`.
     """
-    options = options or EncodeOptions()
+    suited = DENOISE if mask is None else INPAINT
+    options = options or suited
     if options.target.psnr is not None:
         raise UsageError("the source is not what is aimed at: give --bpp or --size, not --psnr")
     if not options.target.given and options.n_params is None:
-        options = replace(options, target=Target(bpp=DEFAULT_BPP))
+        options = replace(options, target=suited.target)
     local = None if str(source) == "-" else Path(source)
     for path in (output, keep):
         if path is not None and (path == keep or Path(path).is_file()):
