@@ -10,19 +10,25 @@ __all__ = [
     "EncodeOptions",
     "EncodeResult",
     "Framing",
+    "NrvDataset",
     "Target",
     "VideoFile",
     "__version__",
     "encode",
+    "interpolate",
     "open",
+    "restore",
 ]
 
 if TYPE_CHECKING:
+    from nvcodec.codec.dataset import NrvDataset
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.decoder import VideoFile as open
     from nvcodec.codec.encoder import EncodeResult, encode
+    from nvcodec.codec.interpolate import interpolate
     from nvcodec.codec.options import EncodeOptions, Target
     from nvcodec.codec.recipes import RECIPES
+    from nvcodec.codec.restore import restore
     from nvcodec.video.framing import Framing
 
 _HOMES = {
@@ -30,10 +36,13 @@ _HOMES = {
     "EncodeOptions": ("nvcodec.codec.options", "EncodeOptions"),
     "EncodeResult": ("nvcodec.codec.encoder", "EncodeResult"),
     "Framing": ("nvcodec.video.framing", "Framing"),
+    "NrvDataset": ("nvcodec.codec.dataset", "NrvDataset"),
     "Target": ("nvcodec.codec.options", "Target"),
     "VideoFile": ("nvcodec.codec.decoder", "VideoFile"),
     "encode": ("nvcodec.codec.encoder", "encode"),
+    "interpolate": ("nvcodec.codec.interpolate", "interpolate"),
     "open": ("nvcodec.codec.decoder", "VideoFile"),
+    "restore": ("nvcodec.codec.restore", "restore"),
 }
 
 

@@ -313,6 +313,47 @@ def _track(track: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _show_inpaint(console: Console, v: dict[str, Any]) -> None:
+    hidden, rest = v["hidden_psnr_db"], _quality(v)
+    _pairs(console, [
+        _written(v),
+        ("hidden", f"{100 * v['hidden_share']:.1f} % of the pixels"),
+        ("PSNR there", f"{hidden:.2f} dB against what the source has under the mask"),
+        *((name, f"{text}, known pixels included") for name, text in rest),
+        *_restorer(v["encoded"], v["keep"]),
+    ])  # fmt: skip
+
+
+def _show_denoise(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [
+        _written(v),
+        ("removed", f"the rest is at {v['psnr_db']:.2f} dB of the input (RGB, mean of frames)"),
+        *_restorer(v["encoded"], v["keep"]),
+    ])  # fmt: skip
+
+
+def _show_interpolate(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [
+        _written(v),
+        ("rate", f"{v['frame_rate']:.5g} frames/s, {v['factor']} times that of the file"),
+        ("done in", f"{duration(v['end_to_end_s'])} ({v['device']})"),
+    ])  # fmt: skip
+
+
+def _written(v: dict[str, Any]) -> tuple[str, str]:
+    return "file", f"{v['file']}, {v['description']}, {v['frames']} frames"
+
+
+def _restorer(v: dict[str, Any], keep: str | None) -> list[tuple[str, str]]:
+    """Return the rows on the network that drew an output."""
+    where = "not kept (--keep)" if keep is None else keep
+    return [
+        ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
+        ("as .nrv", f"{_size(v['n_bytes'])}, {v['bpp']:.4f} bpp, {where}"),
+        ("fitted in", f"{duration(v['encode_s'])} ({v['device']})"),
+    ]
+
+
 def _show_info(console: Console, v: dict[str, Any]) -> None:
     header = v["header"]
     rate = header["rate_num"] / header["rate_den"]
@@ -498,6 +539,9 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "plan": (_show_plan, True),
     "encode": (_show_encode, False),
     "decode": (_show_decode, False),
+    "inpaint": (_show_inpaint, False),
+    "denoise": (_show_denoise, False),
+    "interpolate": (_show_interpolate, False),
     "info": (_show_info, True),
     "verify": (_show_verify, True),
     "doctor": (_show_doctor, True),

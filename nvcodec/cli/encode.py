@@ -25,6 +25,7 @@ from nvcodec.cli.options import (
     json_option,
     overwrite_option,
     quiet_option,
+    set_threads,
     subtitles_option,
     target_options,
     training_options,
@@ -79,10 +80,7 @@ def encode(
     settings = chosen(ctx, given)
     config = to_toml(settings, given["recipe"])
     check_records(given, config)
-    if given["threads"]:
-        import torch
-
-        torch.set_num_threads(given["threads"])
+    set_threads(given["threads"])
     from nvcodec.codec import encoder
     from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.console import finite, make_listener

@@ -28,7 +28,7 @@ SCHEDULES = ("cosine", "const", "step", "hybrid")
 QUANT_AXES = ("best", "tensor")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
-    "log-mse", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
+    "log-mse", "log-l1", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
     "fusion6", "fusion7", "fusion8", "fusion9", "fusion10", "fusion11", "fusion12",
 )  # fmt: skip
 MAX_FRAME = 2**32 - 1
@@ -91,17 +91,32 @@ data_options = _all(
         ),
     )
 )
+
+
+def rate_options(default_bpp: float) -> Callable[[F], F]:
+    """Return a decorator that adds the targets that are a size."""
+    return _all(
+        (
+            click.option(
+                "--bpp",
+                type=float,
+                help=f"Target: bits per pixel, sound not counted.  [default: {default_bpp}]",
+            ),
+            click.option(
+                "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
+            ),
+            click.option(
+                "--size",
+                callback=amount,
+                help="Target: bytes of the whole file, such as 1M.",
+            ),
+        )
+    )
+
+
 target_options = _all(
     (
-        click.option(
-            "--bpp", type=float, help="Target: bits per pixel, sound not counted.  [default: 0.05]"
-        ),
-        click.option(
-            "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
-        ),
-        click.option(
-            "--size", callback=amount, help="Target: bytes of the whole file, such as 500k or 1M."
-        ),
+        rate_options(0.05),
         click.option(
             "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."
         ),
@@ -127,7 +142,7 @@ training_options = _all(
             type=click.Choice(LOSSES),
             default="log-mse",
             metavar="NAME",
-            help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
+            help="What to minimise: log-mse, log-l1, l2, l1, ssim or fusion1 to fusion12.",
         ),
         click.option(
             "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
@@ -210,6 +225,14 @@ def framing_of(given: dict[str, Any]) -> Framing:
     return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
 
 
+def set_threads(count: int | None) -> None:
+    """Let PyTorch use this many CPU threads; None leaves its choice."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
 def encode_options(given: dict[str, Any]) -> EncodeOptions:
     """Return the options of an encode from those of the command line."""
     from nvcodec.codec.options import EncodeOptions, Target
@@ -219,7 +242,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         bpp=given["bpp"],
         bitrate=given["bitrate"],
         size=None if size is None else int(size),
-        psnr=given["psnr"],
+        psnr=given.get("psnr"),
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]

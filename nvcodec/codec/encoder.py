@@ -21,11 +21,12 @@ from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.work import EncodeWork, Keep, read_source
+from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
 from nvcodec.video.frames import InputFormat
 from nvcodec.video.framing import AS_IS, Framing
+from nvcodec.video.masks import Hidden
 from nvcodec.video.reader import OWN_FORMAT
 
 _FINISH_RESERVE = 0.9
@@ -125,7 +126,7 @@ def dry_run(
 
 
 def encode(
-    source: str | Path,
+    source: str | Path | Source,
     output: str | Path | None = None,
     options: EncodeOptions | None = None,
     *,
@@ -140,13 +141,15 @@ def encode(
     subtitles: bool = True,
     metadata: bool = True,
     form: InputFormat = OWN_FORMAT,
+    hidden: Hidden | None = None,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
     """Encode a video into one .nrv file; return its bytes and figures.
 
     Args:
-        source: a video file, a y4m file, a folder of PNGs, or "-" for y4m on standard input.
+        source: a video file, a y4m file, a folder of PNGs, "-" for y4m on standard input, or a
+            video in memory, of which `start` and `frames` then cut nothing.
         output: where to write; None only returns the bytes (and keeps no checkpoint).
         options: what to aim at and how; the defaults suit a first try.
         device: "auto", "cpu" or "cuda".
@@ -160,6 +163,7 @@ def encode(
         subtitles: copy the subtitles into the file.
         metadata: store program version, preset, chapters and tags in the file.
         form: what raw video and PNG files do not say of themselves.
+        hidden: (N, H, W), true where the source's pixels must not be learned.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -170,16 +174,29 @@ def encode(
     options = options or EncodeOptions()
     if options.target.psnr is not None and (resume or init or options.max_time_s is not None):
         raise UsageError("--psnr makes several runs: it takes no --resume, --init or --max-time")
+    if options.target.psnr is not None and hidden is not None:
+        raise UsageError("--psnr needs all pixels of the source; with a mask give --bpp or --size")
     path = None if output is None else Path(output)
     if path is not None:
-        local = None if str(source) == "-" else Path(source)
+        local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
     initial = None if init is None else Initial(init)
-    video = read_source(
-        source, start=start, count=frames, keep=keep, form=form, framing=framing, listener=listener
-    )
+    if isinstance(source, Source):
+        video = source
+    else:
+        video = read_source(
+            source,
+            start=start,
+            count=frames,
+            keep=keep,
+            form=form,
+            framing=framing,
+            listener=listener,
+        )
+    if hidden is not None and hidden.shape != video.frames.shape[:3]:
+        raise UsageError(f"hidden is {hidden.shape}, but the video is {video.frames.shape[:3]}")
     work = EncodeWork(
         video,
         options,
@@ -188,6 +205,7 @@ def encode(
         listener=listener,
         stop=stop,
         initial=initial,
+        hidden=hidden,
     )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
@@ -235,7 +253,7 @@ def _encode_to_size(
         # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
-    key = plan_key(plan, work.source.sha256)
+    key = plan_key(plan, work.sha256)
     key["init_sha256"] = None if work.initial is None else work.initial.sha256
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)

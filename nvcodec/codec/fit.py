@@ -230,8 +230,11 @@ class Fit:
             drawn, *coarse = functional_call(self.drawing, values, (index, latents))
         loss, mse = distortion(self.settings.loss, drawn.float(), target, mask)
         for picture in coarse:
-            small = shrink(target, picture.shape[-2:])
-            loss = loss + self.settings.side_weight * distortion("l2", picture.float(), small)[0]
+            size = picture.shape[-2:]
+            small = shrink(target, size)
+            known = None if mask is None else (shrink(mask, size) == 1).float()
+            coarse_loss, _ = distortion("l2", picture.float(), small, known)
+            loss = loss + self.settings.side_weight * coarse_loss
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)

@@ -36,6 +36,7 @@ from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing
+from nvcodec.video.masks import Hidden, fill_hidden
 from nvcodec.video.reader import OWN_FORMAT, open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -158,7 +159,9 @@ class EncodeWork:
         listener: Listener,
         stop: Callable[[], bool],
         initial: Initial | None = None,
+        hidden: Hidden | None = None,
     ) -> None:
+        """Prepare to encode; where hidden (N, H, W) is true, the source's pixels do not count."""
         if initial is not None:
             if options.analysis not in (None, "none"):
                 raise UsageError(
@@ -188,8 +191,14 @@ class EncodeWork:
             text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
             self.metadata = text.encode()
         self.bf16 = bf16_pays(device)
-        video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
-        self.frames = video.to(device)
+        # The encoder network sees frames, so nothing that is hidden may be in them.
+        known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
+        self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
+        self.mask = None if hidden is None else torch.from_numpy(~hidden)[:, None].to(device)
+        self.sha256 = source.sha256
+        """Names what is learned: the frames and what is hidden of them."""
+        if hidden is not None:
+            self.sha256 += hashlib.sha256(np.packbits(hidden).tobytes()).hexdigest()
 
     def plan(self, target: Target | None = None) -> Plan:
         """Plan for the user's target, or for another one."""
@@ -251,7 +260,7 @@ class EncodeWork:
         model.prepare(self.frames)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
-        return Fit(model, self.frames, plan.fit, measure_bits)
+        return Fit(model, self.frames, plan.fit, measure_bits, self.mask)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""

@@ -6,6 +6,7 @@ its parameters, in the order of `named_parameters`, are what the file carries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -53,12 +54,43 @@ class VideoModel(nn.Module):
         """Draw the frames with these indices.
 
         latents by name stand in for the stored entries of `latent_names`: one for each distinct
-        clip among the frames, in the order of first appearance.
+        clip among the frames, in the order of first appearance. Where every frame is a clip of its
+        own, index may also be float64 moments between frames, with one entry for each of them.
         """
         raise NotImplementedError
 
     def prepare(self, frames: Tensor) -> None:
         """Set starting values from the frames (N, 3, H, W) uint8 that will be fitted."""
+
+    def draw_between(self, position: Tensor) -> Tensor:
+        """Draw the frames at fractional indices, whole ones as `forward` does.
+
+        Latents are interpolated linearly (HNeRV, video interpolation): a k-th of the way to the
+        next clip's entry draws a clip that begins a k-th of a clip later. A model that is a
+        function of time, such as t = index / n_frames, finds the fractional index in `forward`.
+
+        Shapes: position (B,) float64 in [0, n_frames - 1] -> (B, 3, height, width).
+        """
+        n = self.clip_frames
+        last_clip = math.ceil(self.n_frames / n) - 1
+        # Which frame of the drawn clip is meant; no clip begins after the last one.
+        offset = torch.maximum(position.floor() % n, (position - last_clip * n).ceil())
+        begin = (position - offset).clamp_min(0) / n
+        clip = begin.floor().long()
+        latents = {}
+        for name in self.latent_names:
+            stored = self.get_parameter(name)
+            here, after = stored[clip], stored[(clip + 1).clamp_max(last_clip)]
+            share = (begin - clip).to(stored.dtype).view(-1, *[1] * (stored.ndim - 1))
+            latents[name] = torch.lerp(here, after, share)
+        if n == 1:
+            return self(position, latents or None)  # type: ignore[no-any-return]
+        index = clip * n + offset.long()
+        alone = [
+            self(index[i : i + 1], {name: z[i : i + 1] for name, z in latents.items()})
+            for i in range(len(index))
+        ]
+        return torch.cat(alone)
 
     def draw_all(
         self, index: Tensor, latents: dict[str, Tensor] | None, heads: nn.ModuleList
