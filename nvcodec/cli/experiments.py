@@ -35,7 +35,7 @@ resume_option = click.option(
 )
 
 
-@main.command(context_settings={"default_map": {"preset": "fast"}})
+@main.command(context_settings={"default_map": {"preset": "fast", "arch": "hnerv"}})
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--mask", required=True, metavar="MASK",
@@ -60,7 +60,9 @@ def inpaint(ctx: click.Context, /, **given: Any) -> None:
     _restore(ctx, "inpaint", given)
 
 
-@main.command(context_settings={"default_map": {"preset": "fast", "loss": "log-l1"}})
+@main.command(
+    context_settings={"default_map": {"preset": "fast", "loss": "log-l1", "arch": "hnerv"}}
+)
 @click.argument("source", metavar="INPUT")
 @output_option
 @keep_option
