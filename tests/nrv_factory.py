@@ -20,7 +20,8 @@ def make_nrv(n_frames=8, width=48, height=32, seed=0):
         color=resolve_tags(height=height, chroma=444), codec="none", n_bytes=None,
     )  # fmt: skip
     plan = make_plan(
-        EncodeOptions(arch="hnerv", target=Target(bpp=1.0)), n_frames=n_frames, height=height, width=width,
+        EncodeOptions(arch="hnerv", target=Target(bpp=1.0)),
+        n_frames=n_frames, height=height, width=width,
         frame_rate=info.frame_rate, overhead_bytes=140,
     )  # fmt: skip
     torch.manual_seed(seed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...) over the axes after C."""
-        return F.instance_norm(x, eps=_EPSILON)
+        axes = tuple(range(2, x.ndim))
+        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + _EPSILON)
 
 
 def make_norm(kind: int, channels: int) -> nn.Module:
@@ -168,6 +171,24 @@ class UpBlock(nn.Module):
         return n_pixels * self.stride**2 * channels
 
 
+class Mlp(nn.ModuleList):
+    """Linear layers of these widths, each followed by the activation, the last one too."""
+
+    def __init__(self, widths: Sequence[int], activation: int) -> None:
+        super().__init__(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., widths[0]) to (..., widths[-1])."""
+        for layer in self:
+            x = activate(self.activation, layer(x))
+        return x
+
+    def macs(self) -> int:
+        """Return the multiply-accumulates for one vector."""
+        return sum(p.numel() for p in self.parameters() if p.ndim == 2)
+
+
 def encoding_size(n_levels: int) -> int:
     """Return the values that a positional encoding makes of one number."""
     return 2 * n_levels or 1
@@ -181,6 +202,14 @@ def check_encoding(base_percent: int, n_levels: int) -> None:
             f"positional encoding of base {base_percent / 100} with {n_levels} levels goes beyond "
             f"the frequency {MAX_FREQUENCY}"
         )
+
+
+def max_levels(base_percent: int) -> int:
+    """Return the most levels of a positional encoding, at most 255, within MAX_FREQUENCY."""
+    n_levels = 1
+    while n_levels < 255 and base_percent**n_levels <= MAX_FREQUENCY * 100**n_levels:
+        n_levels += 1
+    return n_levels
 
 
 def positional_encoding(t: Tensor, base: float, n_levels: int) -> Tensor:
