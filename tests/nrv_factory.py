@@ -29,7 +29,7 @@ def make_nrv(n_frames=8, width=48, height=32, seed=0):
     torch.nn.init.normal_(model.get_parameter("embeddings"), std=4.0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
-    quantizer.initialize(parameters, relative_step=0.02)
+    quantizer.initialize(parameters, fine_names=tuple(parameters))
     return make_file(plan, info, quantizer.quantize(parameters), b"")
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nvcodec import storage
 from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
+from nvcodec.video.frames import VideoInfo
 from nvcodec.video.writer import open_writer
 
 MIN_FACTOR, MAX_FACTOR = 2, 64
@@ -82,7 +84,7 @@ def interpolate(
         storage.check_output(Path(output), overwrite=overwrite, source=Path(file))
     with VideoFile(file, device=device) as video:
         total = (len(video) - 1) * factor + 1
-        info = replace(video.info, frame_rate=video.info.frame_rate * factor)
+        info = _quicker(video.info, factor)
         positions = (Fraction(i, factor) for i in range(total))
         with open_writer(output, info, overwrite=overwrite) as writer:
             for done, frame in enumerate(frames_between(video, positions), 1):
@@ -104,3 +106,18 @@ def interpolate(
         end_to_end_s=time.perf_counter() - began,
         device=str(video.device),
     )
+
+
+def _quicker(info: VideoInfo, factor: int) -> VideoInfo:
+    """Return what an output needs to know with factor - 1 more frames between any two."""
+    rate = info.frame_rate * factor
+    if info.timing is None:
+        return replace(info, frame_rate=rate)
+    pts = [
+        before * factor + (after - before) * k
+        for before, after in pairwise(info.timing.pts)
+        for k in range(factor)
+    ]
+    pts.append(info.timing.pts[-1] * factor)
+    timing = replace(info.timing, time_base=info.timing.time_base / factor, pts=pts)
+    return replace(info, frame_rate=rate, timing=timing)

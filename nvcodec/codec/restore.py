@@ -24,8 +24,8 @@ from nvcodec.metrics import QualityMeter
 from nvcodec.video.masks import read_mask
 from nvcodec.video.writer import open_writer
 
-INPAINT = EncodeOptions(target=Target(bpp=0.4), preset="fast")
-DENOISE = EncodeOptions(target=Target(bpp=0.4), preset="fast", loss="log-l1")
+INPAINT = EncodeOptions(arch="hnerv", target=Target(bpp=0.4), preset="fast")
+DENOISE = EncodeOptions(arch="hnerv", target=Target(bpp=0.4), preset="fast", loss="log-l1")
 """What suits the task (benchmarks/NOTES.md): wide networks, stopped before they learn noise."""
 
 
