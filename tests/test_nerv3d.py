@@ -161,6 +161,13 @@ def test_solved_width_fits_the_budget(n_params, clip_frames):
     assert count_params(shape_only(NeRV3D, smallest, 9, 90, 160)) <= n_params
 
 
+def test_whatever_is_no_smaller_than_the_smallest_is_solved():
+    wide = {"lower_width": 12}
+    smallest = NeRV3D.smallest(64, 180, 320, **wide)
+    n_params = count_params(shape_only(NeRV3D, smallest, 64, 180, 320))
+    assert NeRV3D.solve(n_params, 64, 180, 320, **wide) == smallest
+
+
 def test_published_width_is_solved():
     config = NeRV3D.solve(1_633_763 + 1_382_400, 600, 1080, 1920, **HEAD, reduction_percent=120)
     assert config.fc_dim == 52
