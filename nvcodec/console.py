@@ -48,14 +48,15 @@ def make_console(*, stderr: bool) -> Console:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print one NDJSON line; numbers that JSON lacks (infinity, not-a-number) become null."""
-    print(json.dumps(_finite(values), allow_nan=False), flush=True)
+    print(json.dumps(finite(values), allow_nan=False), flush=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain values with None for infinity and not-a-number."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -233,6 +234,7 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
         ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
+        *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),
         ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
@@ -243,16 +245,35 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
+def _framing(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row that says what was changed of the source, if anything was."""
+    framing = v["framing"]
+    words = [f"1 frame of {framing['every']}"] if framing["every"] > 1 else []
+    for name, done in (("crop", "cropped to"), ("resize", "resized to")):
+        if framing[name] is not None:
+            words.append(f"{done} {framing[name][0]}x{framing[name][1]}")
+    return [("truth", f"the source changed: {', '.join(words)}")] if words else []
+
+
+def _before_rounding(v: dict[str, Any]) -> list[tuple[str, str]]:
+    if v["float_psnr_db"] is None:
+        return []
+    ms_ssim = v["float_ms_ssim"]
+    more = "" if ms_ssim is None else f", MS-SSIM {ms_ssim:.5f}"
+    return [("as float", f"{v['float_psnr_db']:.2f} dB{more} before quantisation")]
+
+
 def _show_encode(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
-    target = ""
+    target = "size of the network"
     if v["target_bytes"] is not None:
-        target_bpp = v["bpp"] * v["target_bytes"] / (v["n_bytes"] - copied)
-        target = f" (target {target_bpp:.4f})"
+        target = f"target {v['bpp'] * v['target_bytes'] / (v['n_bytes'] - copied):.4f}"
     _pairs(console, [
         ("file", f"{v['file']}, {_size(v['n_bytes'])}{_copied(v)}"),
-        ("rate", f"{v['bpp']:.4f} bpp{target}{_video_only(copied)}"),
+        *_framing(v),
+        ("rate", f"{v['bpp']:.4f} bpp ({target}){_video_only(copied)}"),
         *_quality(v),
+        *_before_rounding(v),
         ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
         ("encoded in", duration(v["encode_s"])),
         ("decodes at", f"{v['decode_fps']:.1f} frames/s ({v['device']})"),
@@ -290,6 +311,47 @@ def _track(track: dict[str, Any]) -> str:
     parts += [text for text in (track["language"], track["title"]) if text]
     parts.append(f"{track['packets']:,} packets, {_size(track['bytes'])}")
     return ", ".join(parts)
+
+
+def _show_inpaint(console: Console, v: dict[str, Any]) -> None:
+    hidden, rest = v["hidden_psnr_db"], _quality(v)
+    _pairs(console, [
+        _written(v),
+        ("hidden", f"{100 * v['hidden_share']:.1f} % of the pixels"),
+        ("PSNR there", f"{hidden:.2f} dB against what the source has under the mask"),
+        *((name, f"{text}, known pixels included") for name, text in rest),
+        *_restorer(v["encoded"], v["keep"]),
+    ])  # fmt: skip
+
+
+def _show_denoise(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [
+        _written(v),
+        ("removed", f"the rest is at {v['psnr_db']:.2f} dB of the input (RGB, mean of frames)"),
+        *_restorer(v["encoded"], v["keep"]),
+    ])  # fmt: skip
+
+
+def _show_interpolate(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [
+        _written(v),
+        ("rate", f"{v['frame_rate']:.5g} frames/s, {v['factor']} times that of the file"),
+        ("done in", f"{duration(v['end_to_end_s'])} ({v['device']})"),
+    ])  # fmt: skip
+
+
+def _written(v: dict[str, Any]) -> tuple[str, str]:
+    return "file", f"{v['file']}, {v['description']}, {v['frames']} frames"
+
+
+def _restorer(v: dict[str, Any], keep: str | None) -> list[tuple[str, str]]:
+    """Return the rows on the network that drew an output."""
+    where = "not kept (--keep)" if keep is None else keep
+    return [
+        ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
+        ("as .nrv", f"{_size(v['n_bytes'])}, {v['bpp']:.4f} bpp, {where}"),
+        ("fitted in", f"{duration(v['encode_s'])} ({v['device']})"),
+    ]
 
 
 def _show_info(console: Console, v: dict[str, Any]) -> None:
@@ -362,7 +424,9 @@ def _show_verify(console: Console, v: dict[str, Any]) -> None:
         ("checks", "structure, checksums and tensor hashes are right"),
     ]
     if "source" in v:
-        rows += [("source", f"{v['source']}, from frame {v['start']}"), *_quality(v)]
+        source = ("source", f"{v['source']}, from frame {v['start']}")
+        rows += [source, *_framing(v), *_quality(v)]
+        rows += [("written", v[name]) for name in ("dump", "dump_video") if v[name] is not None]
     _pairs(console, rows)
 
 
@@ -390,7 +454,8 @@ def _show_bench(console: Console, v: dict[str, Any]) -> None:
     console.print(table)
     _show_bd(console, v["bd"])
     for path in v["files"]:
-        console.print(printable(path), soft_wrap=True)
+        if path.endswith((".json", ".html")):
+            console.print(printable(path), soft_wrap=True)
 
 
 def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
@@ -399,11 +464,22 @@ def _show_bench_mean(console: Console, v: dict[str, Any]) -> None:
 
 
 def _show_bd(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print one line for each pair: the first metric that both have."""
+    shown = set()
     for bd in rows:
-        if bd["metric"] == "psnr_rgb_db" and bd["method"] == "pchip":
+        pair = (bd["codec"], bd["anchor"])
+        if pair not in shown:
+            shown.add(pair)
             figure = f"{bd['rate_percent']:+.1f} %" if bd["error"] is None else bd["error"]
-            text = f"BD-rate of {bd['codec']} against {bd['anchor']}: {figure}"
+            metric = _METRICS.get(bd["metric"], bd["metric"])
+            text = f"BD-rate of {pair[0]} against {pair[1]} ({metric}, {bd['method']}): {figure}"
             console.print(printable(text), soft_wrap=True)
+
+
+_METRICS = {
+    "psnr_rgb_db": "PSNR", "psnr_yuv_db": "PSNR YUV", "psnr_y_db": "PSNR Y", "ms_ssim": "MS-SSIM",
+    "vmaf": "VMAF", "xpsnr_db": "XPSNR",
+}  # fmt: skip
 
 
 def _show_compare(console: Console, v: dict[str, Any]) -> None:
@@ -463,6 +539,9 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "plan": (_show_plan, True),
     "encode": (_show_encode, False),
     "decode": (_show_decode, False),
+    "inpaint": (_show_inpaint, False),
+    "denoise": (_show_denoise, False),
+    "interpolate": (_show_interpolate, False),
     "info": (_show_info, True),
     "verify": (_show_verify, True),
     "doctor": (_show_doctor, True),

@@ -21,6 +21,10 @@ class Progress:
     psnr_db: float | None = None
     bpp: float | None = None
     """Projected bits per pixel of the file without its copied tracks."""
+    loss: float | None = None
+    """Loss of the last training step."""
+    lr: float | None = None
+    """Learning rate of the last training step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

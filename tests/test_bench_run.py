@@ -40,7 +40,7 @@ def run(*args, code=0):
 
 
 def fail(code, *args):
-    stderr = run(*args, code=code).stderr.splitlines()
+    stderr = run(*args, "-q", code=code).stderr.splitlines()
     assert len(stderr) == 1, stderr
     return stderr[0].removeprefix("nvcodec: error: ")
 
@@ -240,12 +240,17 @@ def test_imported_points(imported, clip, tmp_path):
     (codec,) = import_results(imported, prepare_source(clip, tmp_path))
     assert codec.name == "vtm ra (imported)"
     assert codec.parameters == (
-        "EncoderAppStatic -c ra.cfg -q {q}; VTM 23.13; imported from vtm.json; mean over frames"
+        "EncoderAppStatic -c ra.cfg -q {q}; VTM 23.13; imported from vtm.json; mean over frames; "
+        "figures in RGB left out, since converted by other means"
     )
     assert [point.q for point in codec.points] == [37, 32, 27, 22]
     point = codec.points[0]
     assert point.bpp == 8 * 500 / (64 * 48 * 6)
     assert point.psnr_yuv_db == pytest.approx((6 * 33.5 + 55 + 56) / 8)
+    assert point.psnr_rgb_db is None
+    values = json.loads(imported.read_text()) | {"rgb_conversion": "nvcodec"}
+    (codec,) = import_results(write(tmp_path / "b.json", values), prepare_source(clip, tmp_path))
+    assert codec.points[0].psnr_rgb_db == 31.5
 
 
 def test_interrupted_bench_continues(clip, tmp_path):
@@ -329,6 +334,12 @@ def test_data_set(tmp_path, monkeypatch):
 )
 def test_wrong_options(clip, tmp_path, args, words):
     assert words in fail(2, "bench", clip, "-o", tmp_path / "report", *args)
+
+
+def test_programs_by_environment(clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("NVCODEC_BENCH_VTM", "nowhere")
+    args = ("bench", clip, "-o", tmp_path / "report", "--anchors", "vtm")
+    assert fail(2, *args) == "nowhere is not a program that can be run"
 
 
 def test_wrong_folders(clip, tmp_path):

@@ -49,13 +49,16 @@ def test_readme_commands(tmp_path):
     shutil.copy(EXAMPLES / "bunny.mp4", tmp_path / "in.mp4")
     for command in commands:
         arguments = shlex.split(command)[1:]
-        if arguments[0] == "encode" and "--dry-run" not in arguments:
+        if arguments[0] in ("encode", "inpaint", "denoise"):
             # The same command on a few frames and steps.
             arguments += ["--passes", "2", "--frames", "4", "-y"]
-        elif arguments[0] == "encode":
-            arguments += ["--frames", "4"]
+        elif arguments[0] == "bench":
+            arguments += ["--passes", "2", "--frames", "4"]
+            arguments += ["--bpp", "0.5", "--anchors", "x264:fast"]
         run(sys.executable, "-m", "nvcodec", *arguments, cwd=tmp_path)
-    assert (tmp_path / "out.nrv").exists()
+    assert (tmp_path / "report" / "report.html").exists()
+    for name in ("out.nrv", "filled.mp4", "clean.nrv", "smooth.mp4"):
+        assert (tmp_path / name).exists()
     out = run(sys.executable, str(EXAMPLES / "dataset.py"), str(tmp_path / "out.nrv"))
     assert out.count("batch (4, 3, 180, 320)") == 1
 

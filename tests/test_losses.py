@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -20,7 +22,34 @@ def test_every_loss_falls_as_frames_agree(name):
 
 
 def test_there_are_the_papers_fifteen_and_ours():
-    assert len(LOSSES) == 16
+    assert len(LOSSES) == 17
+
+
+def test_log_l1_hardly_minds_outliers():
+    torch.manual_seed(0)
+    target = torch.rand(1, 3, 32, 32)
+    spoilt = target.clone()
+    spoilt[:, :, 5, 7] = 1 - spoilt[:, :, 5, 7].round()
+    flat = target + 0.05
+    for name, outlier_counts_less in (("log-l1", True), ("log-mse", False)):
+        one, all_over = (distortion(name, x, target)[0] for x in (spoilt, target + 0.01))
+        assert (one < all_over) == outlier_counts_less
+    assert distortion("log-l1", flat, target)[0] == pytest.approx(2 * math.log(0.0503), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_pixels_under_the_mask_do_not_count(name):
+    torch.manual_seed(0)
+    target = torch.rand(2, 3, 176, 176)
+    drawn = (target + 0.1).requires_grad_()
+    mask = torch.ones(2, 1, 176, 176)
+    mask[1, :, 40:80, 30:90] = 0
+    loss, _ = distortion(name, drawn, target, mask)
+    other = torch.where(mask == 0, torch.rand(()), target)
+    assert torch.equal(loss, distortion(name, drawn, other, mask)[0])
+    loss.backward()
+    assert not drawn.grad[1, :, 40:80, 30:90].any()
+    assert drawn.grad[1, :, :30].any()
 
 
 def test_fusion6_is_the_papers_mix():

@@ -177,6 +177,7 @@ class _Bench:
         self.points = options.cache or folder / _POINTS
         self.points.mkdir(parents=True, exist_ok=True)
         self._redone: set[str] = set()
+        self._n_points = self._n_done = 0
         self._ffmpeg = find_program(options.programs.ffmpeg, "ffmpeg")
         self.notes: list[str] = []
         self._vmaf = "vmaf" in options.metrics and self._find_vmaf()
@@ -215,6 +216,7 @@ class _Bench:
             self.listener(Log(level="warning", message=note))
         # What the user gave is checked before hours are spent.
         codecs = list(self.codecs())
+        self._n_points = sum(len(self._wanted(c)) for c in codecs if isinstance(c, Codec))
         imported = [r for path in self.options.imports for r in import_results(path, self.source)]
         results = [self.run_codec(c) if isinstance(c, Codec) else self.skip(c) for c in codecs]
         results += imported
@@ -241,7 +243,8 @@ class _Bench:
         """Measure all points of a codec; what fails becomes a failed point."""
         found: dict[float, Point] = {}
         known: dict[int, float] = {}
-        for wanted in codec.fixed or self.options.bpps:
+        for wanted in self._wanted(codec):
+            self._n_done += 1
             q = wanted
             try:
                 if codec.scale is not None:
@@ -260,8 +263,7 @@ class _Bench:
             except Exception as error:
                 reason = failure(error)[1]
                 found[q] = Point(status="failed", reason=reason, q=q)
-                message = f"{codec.name} {q:g} failed: {reason}"
-                self.listener(Log(level="warning", message=message))
+                self._say(codec, q, f"failed: {reason}", level="warning")
         points = sorted(found.values(), key=lambda p: (p.status != "ok", p.bpp or 0.0))
         failed = [point for point in points if point.status != "ok"]
         return CodecResult(
@@ -272,6 +274,10 @@ class _Bench:
             reason=failed[0].reason if failed else None,
             points=tuple(points),
         )
+
+    def _wanted(self, codec: Codec) -> tuple[float, ...]:
+        """Return the quality parameters to run, or the rates to look for."""
+        return codec.fixed or self.options.bpps
 
     def _probe(self, codec: Codec, tried: list[int]) -> Callable[[int], float]:
         def probe(q: int) -> float:
@@ -284,8 +290,11 @@ class _Bench:
 
     def _show(self, codec: Codec, point: Point) -> None:
         kept = ", measured before" if point.from_cache else f", {point.encode_s:.1f} s"
-        figures = f"{point.bpp:.4f} bpp, {point.psnr_rgb_db:.2f} dB{kept}"
-        self.listener(Log(level="info", message=f"{codec.name} {point.q:g}: {figures}"))
+        self._say(codec, point.q, f"{point.bpp:.4f} bpp, {point.psnr_rgb_db:.2f} dB{kept}")
+
+    def _say(self, codec: Codec, q: float, text: str, level: str = "info") -> None:
+        count = f"point {self._n_done} of {self._n_points}"
+        self.listener(Log(level=level, message=f"{count}: {codec.name} {q:g}: {text}"))
 
     def place(self, codec: Codec, q: float) -> Entry:
         """Return where a point is kept."""

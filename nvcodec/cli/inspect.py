@@ -9,10 +9,13 @@ import click
 from nvcodec.cli.base import main
 from nvcodec.cli.options import (
     MAX_FRAME,
+    data_options,
     device_option,
     format_options,
+    framing_of,
     input_format,
     json_option,
+    overwrite_option,
     quiet_option,
     verbose_option,
 )
@@ -40,21 +43,25 @@ def info(file: str, json: bool, verbose: bool) -> None:
     help="Frame of the source at which the file begins.",
 )  # fmt: skip
 @format_options
+@data_options
+@click.option(
+    "--dump", metavar="FOLDER", help="Write source and decoded frames side by side as PNG files."
+)
+@click.option("--dump-video", metavar="FILE.mkv", help="Write them as a lossless video.")
+@overwrite_option
 @device_option
 @json_option
 @quiet_option
 @verbose_option
-def verify(
-    file: str, source: str | None, start: int, device: str, json: bool, quiet: bool, verbose: bool,
-    **given: Any,
-) -> None:  # fmt: skip
+def verify(file: str, source: str | None, json: bool, quiet: bool, **given: Any) -> None:
     """Check an .nrv file and, given the source, its quality."""
     from nvcodec.codec.inspect import verify_file
     from nvcodec.console import make_listener
 
     with make_listener(json=json, quiet=quiet) as listen:
-        form = input_format(given)
-        values = verify_file(file, source, start=start, device=device, form=form, listener=listen)
+        shared = {key: given[key] for key in ("start", "dump", "dump_video", "overwrite", "device")}
+        shared |= {"form": input_format(given), "framing": framing_of(given)}
+        values = verify_file(file, source, listener=listen, **shared)
         listen(Result(kind="verify", values=values))
 
 

@@ -16,8 +16,9 @@ from nvcodec.cli.values import amount, assignments, rate, seconds, shares, size
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
     from nvcodec.video.frames import InputFormat
+    from nvcodec.video.framing import Framing
 
-ARCHITECTURES = ("auto", "hnerv", "3dnerv", "canvas")
+ARCHITECTURES = ("auto", "hnerv", "nerv", "enerv", "3dnerv", "canvas")
 PRESETS = ("fast", "medium", "slow")
 COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
@@ -27,7 +28,7 @@ SCHEDULES = ("cosine", "const", "step", "hybrid")
 QUANT_AXES = ("best", "tensor")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
-    "log-mse", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
+    "log-mse", "log-l1", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",
     "fusion6", "fusion7", "fusion8", "fusion9", "fusion10", "fusion11", "fusion12",
 )  # fmt: skip
 MAX_FRAME = 2**32 - 1
@@ -73,17 +74,49 @@ def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+data_options = _all(
+    (
+        click.option("--crop", callback=size, metavar="WxH", help="Change the truth: its centre."),
+        click.option(
+            "--resize",
+            callback=size,
+            metavar="WxH",
+            help="Change the truth: bicubic, after --crop.",
+        ),
+        click.option(
+            "--every",
+            type=click.IntRange(1, MAX_FRAME),
+            default=1,
+            help="Change the truth: every n-th frame.",
+        ),
+    )
+)
+
+
+def rate_options(default_bpp: float) -> Callable[[F], F]:
+    """Return a decorator that adds the targets that are a size."""
+    return _all(
+        (
+            click.option(
+                "--bpp",
+                type=float,
+                help=f"Target: bits per pixel, sound not counted.  [default: {default_bpp}]",
+            ),
+            click.option(
+                "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
+            ),
+            click.option(
+                "--size",
+                callback=amount,
+                help="Target: bytes of the whole file, such as 1M.",
+            ),
+        )
+    )
+
+
 target_options = _all(
     (
-        click.option(
-            "--bpp", type=float, help="Target: bits per pixel, sound not counted.  [default: 0.05]"
-        ),
-        click.option(
-            "--bitrate", callback=amount, help="Target: bits per second, such as 200k or 1.5M."
-        ),
-        click.option(
-            "--size", callback=amount, help="Target: bytes of the whole file, such as 500k or 1M."
-        ),
+        rate_options(0.05),
         click.option(
             "--psnr", type=float, help="Target: mean RGB PSNR in dB, in the smallest file."
         ),
@@ -97,6 +130,7 @@ training_options = _all(
         click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m."),
         start_option,
         frames_option,
+        data_options,
         device_option,
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
@@ -108,7 +142,7 @@ training_options = _all(
             type=click.Choice(LOSSES),
             default="log-mse",
             metavar="NAME",
-            help="What to minimise: log-mse, l2, l1, ssim or fusion1 to fusion12.",
+            help="What to minimise: log-mse, log-l1, l2, l1, ssim or fusion1 to fusion12.",
         ),
         click.option(
             "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
@@ -152,6 +186,8 @@ training_options = _all(
             help="Option of the architecture, such as strides=5,4,2,2; may be repeated.",
         ),
         click.option("--analysis", metavar="KIND", help="Encoder network of the embeddings."),
+        click.option("--analysis-width", type=int, default=64, help="Channels of its stages."),
+        click.option("--analysis-blocks", type=int, default=1, help="Blocks of its stages."),
         click.option(
             "--analysis-share", type=float, default=0.1, help="Share of the run that uses it."
         ),
@@ -182,6 +218,21 @@ def input_format(given: dict[str, Any]) -> InputFormat:
     )
 
 
+def framing_of(given: dict[str, Any]) -> Framing:
+    """Return what --crop, --resize and --every make of the source."""
+    from nvcodec.video.framing import Framing
+
+    return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
+
+
+def set_threads(count: int | None) -> None:
+    """Let PyTorch use this many CPU threads; None leaves its choice."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
 def encode_options(given: dict[str, Any]) -> EncodeOptions:
     """Return the options of an encode from those of the command line."""
     from nvcodec.codec.options import EncodeOptions, Target
@@ -191,11 +242,12 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         bpp=given["bpp"],
         bitrate=given["bitrate"],
         size=None if size is None else int(size),
-        psnr=given["psnr"],
+        psnr=given.get("psnr"),
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
-    names += ["analysis", "analysis_share", "weight_bits", "embed_bits", "quant_axis"]
+    names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
+    names += ["weight_bits", "embed_bits", "quant_axis"]
     names += ["prune", "prune_at", "prune_scope", "model"]
     return EncodeOptions(
         target=target,

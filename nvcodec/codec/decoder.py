@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -170,18 +170,32 @@ class VideoFile:
     @overload
     def __getitem__(self, key: int) -> NDArray[np.uint8]: ...
     @overload
-    def __getitem__(self, key: slice) -> NDArray[np.uint8]: ...
-    def __getitem__(self, key: int | slice) -> NDArray[np.uint8]:
-        """Return frame `key` (H, W, 3), or the frames of a slice (T, H, W, 3)."""
+    def __getitem__(self, key: slice | Sequence[int]) -> NDArray[np.uint8]: ...
+    def __getitem__(self, key: int | slice | Sequence[int]) -> NDArray[np.uint8]:
+        """Return frame `key` (H, W, 3), or the frames of a slice or list (T, H, W, 3).
+
+        No other frame is drawn.
+        """
         if isinstance(key, slice):
-            picked = range(*key.indices(len(self)))
-            shape = (0, self.info.height, self.info.width, 3)
-            frames = list(self.frames(picked))
-            return np.stack(frames) if frames else np.empty(shape, np.uint8)
-        index = key + len(self) if key < 0 else key
-        if not 0 <= index < len(self):
-            raise IndexError(f"frame {key} is outside the video's {len(self)} frames")
-        return next(self.frames([index]))
+            return self._take(range(*key.indices(len(self))))
+        if isinstance(key, Sequence):
+            return self._take([self._frame_number(index) for index in key])
+        return next(self.frames([self._frame_number(key)]))
+
+    def _take(self, picked: Sequence[int]) -> NDArray[np.uint8]:
+        """Return these frames; drawn in the order of the video, so that no network loads twice."""
+        frames = np.empty((len(picked), self.info.height, self.info.width, 3), np.uint8)
+        order = sorted(range(len(picked)), key=picked.__getitem__)
+        for i, frame in zip(order, self.frames([picked[i] for i in order]), strict=True):
+            frames[i] = frame
+        return frames
+
+    def _frame_number(self, index: int) -> int:
+        """Return an index from 0, of one that may count back from the end; raise IndexError."""
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+        return number
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return self.frames(range(len(self)))

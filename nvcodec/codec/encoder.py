@@ -17,13 +17,16 @@ from nvcodec.bitstream.header import add_tracks
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
-from nvcodec.codec.work import EncodeWork, Keep, read_source
+from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
 from nvcodec.video.frames import InputFormat
+from nvcodec.video.framing import AS_IS, Framing
+from nvcodec.video.masks import Hidden
 from nvcodec.video.reader import OWN_FORMAT
 
 _FINISH_RESERVE = 0.9
@@ -57,6 +60,8 @@ class EncodeResult:
     decode_fps: float
     """Frames per second of network and conversion during the proof."""
     device: str
+    framing: Framing
+    """What was changed of the source before it counted as the truth."""
 
 
 def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:
@@ -88,6 +93,8 @@ def dry_run(
     frames: int | None = None,
     audio: bool = True,
     subtitles: bool = True,
+    framing: Framing = AS_IS,
+    init: str | Path | None = None,
     metadata: bool = True,
     form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
@@ -95,7 +102,10 @@ def dry_run(
     """Return the plan of an encode, with the time predicted from a few measured steps."""
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
+    initial = None if init is None else Initial(init)
+    video = read_source(
+        source, start=start, count=frames, keep=keep, form=form, framing=framing, listener=listener
+    )
     work = EncodeWork(
         video,
         options or EncodeOptions(),
@@ -103,6 +113,7 @@ def dry_run(
         keep=keep,
         listener=listener,
         stop=lambda: False,
+        initial=initial,
     )
     plan = work.plan()
     seconds = work.seconds_per_step(plan) * plan.fit.n_steps
@@ -110,41 +121,49 @@ def dry_run(
     return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf)) | {
         "audio_bytes": audio_bytes,
         "subtitle_bytes": subtitle_bytes,
+        "framing": asdict(framing),
     }
 
 
 def encode(
-    source: str | Path,
+    source: str | Path | Source,
     output: str | Path | None = None,
     options: EncodeOptions | None = None,
     *,
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    framing: Framing = AS_IS,
+    init: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     audio: bool = True,
     subtitles: bool = True,
     metadata: bool = True,
     form: InputFormat = OWN_FORMAT,
+    hidden: Hidden | None = None,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
     """Encode a video into one .nrv file; return its bytes and figures.
 
     Args:
-        source: a video file, a y4m file, a folder of PNGs, or "-" for y4m on standard input.
+        source: a video file, a y4m file, a folder of PNGs, "-" for y4m on standard input, or a
+            video in memory, of which `start` and `frames` then cut nothing.
         output: where to write; None only returns the bytes (and keeps no checkpoint).
         options: what to aim at and how; the defaults suit a first try.
         device: "auto", "cpu" or "cuda".
         start: first frame.
         frames: number of frames; None takes all.
+        framing: changes to the source before it counts as the truth.
+        init: an .nrv file with a network of the same shape whose weights to start from.
         overwrite: replace an existing output.
         resume: continue an interrupted encode of the same video to the same output.
         audio: copy the sound into the file.
         subtitles: copy the subtitles into the file.
         metadata: store program version, preset, chapters and tags in the file.
         form: what raw video and PNG files do not say of themselves.
+        hidden: (N, H, W), true where the source's pixels must not be learned.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -153,16 +172,41 @@ def encode(
     """
     began = time.perf_counter()
     options = options or EncodeOptions()
-    if options.target.psnr is not None and (resume or options.max_time_s is not None):
-        raise UsageError("--psnr makes several runs: it takes neither --resume nor --max-time")
+    if options.target.psnr is not None and (resume or init or options.max_time_s is not None):
+        raise UsageError("--psnr makes several runs: it takes no --resume, --init or --max-time")
+    if options.target.psnr is not None and hidden is not None:
+        raise UsageError("--psnr needs all pixels of the source; with a mask give --bpp or --size")
     path = None if output is None else Path(output)
     if path is not None:
-        local = None if str(source) == "-" else Path(source)
+        local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
         storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    video = read_source(source, start=start, count=frames, keep=keep, form=form, listener=listener)
-    work = EncodeWork(video, options, device=picked, keep=keep, listener=listener, stop=stop)
+    initial = None if init is None else Initial(init)
+    if isinstance(source, Source):
+        video = source
+    else:
+        video = read_source(
+            source,
+            start=start,
+            count=frames,
+            keep=keep,
+            form=form,
+            framing=framing,
+            listener=listener,
+        )
+    if hidden is not None and hidden.shape != video.frames.shape[:3]:
+        raise UsageError(f"hidden is {hidden.shape}, but the video is {video.frames.shape[:3]}")
+    work = EncodeWork(
+        video,
+        options,
+        device=picked,
+        keep=keep,
+        listener=listener,
+        stop=stop,
+        initial=initial,
+        hidden=hidden,
+    )
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
@@ -193,6 +237,7 @@ def encode(
         encode_s=time.perf_counter() - began,
         decode_fps=decode_fps,
         device=str(picked),
+        framing=framing,
     )
 
 
@@ -208,7 +253,8 @@ def _encode_to_size(
         # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
-    key = plan_key(plan, work.source.sha256)
+    key = plan_key(plan, work.sha256)
+    key["init_sha256"] = None if work.initial is None else work.initial.sha256
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:

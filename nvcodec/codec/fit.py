@@ -77,6 +77,8 @@ class Fit:
         self.elapsed_s = self.step_s = 0.0
         self.order = torch.empty(0, dtype=torch.int64)
         self.psnr_db: float | None = None
+        self.loss: float | None = None
+        self.lr: float | None = None
         self.bits: float | None = None
         self.n_rollbacks = 0
         self._good: dict[str, Any] | None = None
@@ -111,13 +113,15 @@ class Fit:
             self._good = {k: v.clone() for k, v in self.state_tensors().items()}
         clips = self._next_batch()
         factor = self.lr_factor * self._lr_share()
+        self.lr = factor * self.settings.lr
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
         loss = self._loss(clips)
         loss.backward()  # type: ignore[no-untyped-call]
-        if torch.isfinite(loss):
+        self.loss = float(loss.detach())
+        if math.isfinite(self.loss):
             for optimizer in self.optimizers:
                 optimizer.step()
         else:
@@ -128,7 +132,9 @@ class Fit:
 
     def _change_phase(self) -> None:
         s = self.settings
-        if self.analysis is not None and self.position >= s.analysis_share:
+        starts_rate = s.coding == "rd" and self.quantizer is None and self.position >= s.float_share
+        # Only parameters have steps, so that the rate phase needs free latents.
+        if self.analysis is not None and (starts_rate or self.position >= s.analysis_share):
             self._free_latents()
         while (
             s.prune > 0
@@ -136,7 +142,7 @@ class Fit:
             and self.position >= s.prune_at[self.n_prunings]
         ):
             self._prune()
-        if s.coding == "rd" and self.quantizer is None and self.position >= s.float_share:
+        if starts_rate:
             self._start_rate_phase()
 
     def _lr_share(self) -> float:
@@ -224,8 +230,11 @@ class Fit:
             drawn, *coarse = functional_call(self.drawing, values, (index, latents))
         loss, mse = distortion(self.settings.loss, drawn.float(), target, mask)
         for picture in coarse:
-            small = shrink(target, picture.shape[-2:])
-            loss = loss + self.settings.side_weight * distortion("l2", picture.float(), small)[0]
+            size = picture.shape[-2:]
+            small = shrink(target, size)
+            known = None if mask is None else (shrink(mask, size) == 1).float()
+            coarse_loss, _ = distortion("l2", picture.float(), small, known)
+            loss = loss + self.settings.side_weight * coarse_loss
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
@@ -386,9 +395,13 @@ class Fit:
         self.optimizers = self._make_optimizers()
         for i, optimizer in enumerate(self.optimizers):
             slots: dict[int, dict[str, Tensor]] = {}
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
             for key, value in part(f"optimizer.{i}.").items():
                 index, name = key.split(".", 1)
-                slots.setdefault(int(index), {})[name] = value.clone()
+                like = trained[int(index)]
+                # Fused Adam walks through memory: a slot must lie there as its parameter does.
+                slot = torch.empty_like(like) if value.shape == like.shape else value.clone()
+                slots.setdefault(int(index), {})[name] = slot.copy_(value)
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.generator.set_state(state["random.order"])
@@ -402,7 +415,10 @@ class Fit:
         self.n_prunings = int(numbers[10])
 
     def _new_analysis(self) -> nn.Module | None:
-        analysis = self.model.analysis(self.settings.analysis)
+        s = self.settings
+        analysis = self.model.analysis(
+            s.analysis, width=s.analysis_width, n_blocks=s.analysis_blocks
+        )
         return None if analysis is None else place(analysis, self.device)
 
     def _new_side_heads(self) -> nn.ModuleList | None:

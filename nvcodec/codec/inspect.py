@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -27,12 +29,14 @@ from nvcodec.codec.decoder import (
     video_info,
 )
 from nvcodec.codec.device import bf16_pays
-from nvcodec.errors import VerificationError
+from nvcodec.errors import UsageError, VerificationError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.media import KINDS, PLAIN, Chapter, Track
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
 from nvcodec.video.frames import InputFormat
+from nvcodec.video.framing import AS_IS, Framing
+from nvcodec.video.pairs import PairImages, Pairs, PairVideo
 from nvcodec.video.reader import OWN_FORMAT, open_video
 
 _CODECS = {
@@ -170,15 +174,23 @@ def verify_file(
     source: str | Path | None = None,
     *,
     start: int = 0,
+    framing: Framing = AS_IS,
+    dump: str | Path | None = None,
+    dump_video: str | Path | None = None,
+    overwrite: bool = False,
     device: str = "auto",
     form: InputFormat = OWN_FORMAT,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Check a file's structure, checksums and tensor hashes, and with a source its quality.
 
-    The file is compared with the frames of the source from `start` on. Raises BitstreamError for a
-    damaged file and VerificationError when the source's frames are others in size or fewer.
+    The file is compared with the frames of the source from `start` on, changed as `framing` says;
+    `dump` is a folder for PNG files and `dump_video` a .mkv file of both side by side. Raises
+    BitstreamError for a damaged file, VerificationError when the source's frames are others in size
+    or fewer, and UsageError when a dump has no source or exists.
     """
+    if source is None and (dump or dump_video):
+        raise UsageError("--dump and --dump-video compare with a source; give --source")
     data = read_file(path)
     n_segments = check_structure(data)
     with VideoFile(data, device=device) as video:
@@ -199,10 +211,29 @@ def verify_file(
         }
         if source is None:
             return values
-        meter = compare(video, source, start=start, form=form, listener=listener)
+        with ExitStack() as stack:
+            pairs: list[Pairs] = []
+            if dump is not None:
+                pairs.append(PairImages(Path(dump), video.info, overwrite=overwrite))
+                stack.enter_context(pairs[-1])
+            if dump_video is not None:
+                pairs.append(PairVideo(Path(dump_video), video.info, overwrite=overwrite))
+                stack.enter_context(pairs[-1])
+            meter = compare(
+                video,
+                source,
+                start=start,
+                form=form,
+                framing=framing,
+                pairs=pairs,
+                listener=listener,
+            )
     return values | {
         "source": str(source),
         "start": start,
+        "framing": asdict(framing),
+        "dump": None if dump is None else str(dump),
+        "dump_video": None if dump_video is None else str(dump_video),
         "psnr_db": meter.psnr_db,
         "ms_ssim": meter.ms_ssim,
         "psnr_per_frame_db": meter.psnr_per_frame_db,
@@ -216,12 +247,14 @@ def compare(
     *,
     start: int,
     form: InputFormat = OWN_FORMAT,
+    framing: Framing = AS_IS,
+    pairs: Sequence[Pairs] = (),
     listener: Listener = ignore,
 ) -> QualityMeter:
     """Return the quality of all frames against those of the source; raise VerificationError."""
     meter = QualityMeter()
     total = len(video)
-    with open_video(source, start=start, count=total, form=form) as reader:
+    with open_video(source, start=start, count=total, form=form, framing=framing) as reader:
         size, needed = ((i.width, i.height) for i in (reader.info, video.info))
         if size != needed:
             raise VerificationError(
@@ -229,6 +262,8 @@ def compare(
             )
         for done, (original, decoded) in enumerate(zip(reader, video, strict=False), 1):
             meter.add(decoded, original)
+            for pair in pairs:
+                pair.write(original, decoded, meter.psnr_per_frame_db[-1])
             listener(Progress(stage="compare", done=done, total=total, unit="frame"))
     done = len(meter.psnr_per_frame_db)
     if done < total:

@@ -1,4 +1,4 @@
-"""Distortion measures by name: the 15 of the NeRV family, and the logarithm of the MSE."""
+"""Distortion measures by name: the 15 of the NeRV family, and the logarithms of MSE and L1."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MIXES = {
     "fusion11": (0.0, 0.9, 0.0, 0.1),
     "fusion12": (0.0, 0.8, 0.0, 0.2),
 }
-LOSSES = ("log-mse", *_MIXES)
+LOSSES = ("log-mse", "log-l1", *_MIXES)
 _MS_SSIM_MIN_SIDE = 161
 
 
@@ -35,12 +35,13 @@ def check_loss(name: str, height: int, width: int) -> None:
     if name not in LOSSES:
         raise UsageError(f"loss is {name}, allowed are {', '.join(LOSSES)}")
     side = min(height, width)
-    if name != "log-mse" and _MIXES[name][3] and side < _MS_SSIM_MIN_SIDE:
+    _, _, by_ssim, by_ms_ssim = _MIXES.get(name, (0.0, 0.0, 0.0, 0.0))
+    if by_ms_ssim and side < _MS_SSIM_MIN_SIDE:
         raise UsageError(
             f"loss {name} uses MS-SSIM, which needs sides of at least {_MS_SSIM_MIN_SIDE} pixels, "
             f"but the frames are {width}x{height}"
         )
-    if name != "log-mse" and _MIXES[name][2] and side < 11:
+    if by_ssim and side < 11:
         raise UsageError(f"loss {name} uses SSIM, which needs sides of at least 11 pixels")
 
 
@@ -52,6 +53,8 @@ def distortion(
     Where mask (B, 1, H, W) is 0 the pixels do not count; they are equal for SSIM.
 
     "log-mse" is the mean over frames of ln(MSE): the exact objective for a mean of per-frame PSNRs.
+    "log-l1" is the mean of 2 ln(L1), on the same scale; a few pixels that are far off hardly move
+    it, as they hardly move a median.
     """
     known = torch.ones(())
     if mask is not None:
@@ -60,10 +63,11 @@ def distortion(
     mse = (drawn - target).square().mean((1, 2, 3)) / known
     if name == "log-mse":
         return torch.log(mse + 1e-7).mean(), mse.detach()
+    absolute = (drawn - target).abs().mean((1, 2, 3)) / known
+    if name == "log-l1":
+        return 2 * torch.log(absolute + 3e-4).mean(), mse.detach()
     l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
-    loss = l2 * mse.mean()
-    if l1:
-        loss = loss + l1 * ((drawn - target).abs().mean((1, 2, 3)) / known).mean()
+    loss = l2 * mse.mean() + l1 * absolute.mean()
     if by_ssim:
         loss = loss + by_ssim * (1 - ssim(drawn, target, data_range=1.0))
     if by_ms_ssim:

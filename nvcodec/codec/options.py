@@ -93,6 +93,10 @@ class EncodeOptions:
     """Share of the learning rate that is left at the end."""
     analysis: str | None = None
     """Kind of the encoder network; None takes the architecture's."""
+    analysis_width: int = 64
+    """Channels of the encoder network."""
+    analysis_blocks: int = 1
+    """Blocks in each stage of the encoder network."""
     analysis_share: float = 0.1
     """Share of the run in which the encoder network makes the embeddings; then they are free."""
     weight_bits: int = 16
@@ -133,6 +137,8 @@ class EncodeOptions:
             ("beta2", self.beta2, 0.5, 0.9999),
             ("warmup", self.warmup, 0.0, 0.9),
             ("lr_floor", self.lr_floor, 0.0, 1.0),
+            ("analysis_width", self.analysis_width, 1, 1024),
+            ("analysis_blocks", self.analysis_blocks, 1, 16),
             ("analysis_share", self.analysis_share, 0.0, 1.0),
             *(("prune_at", at, 0.0, 0.99) for at in self.prune_at),
             ("seed", self.seed, 0, 2**63 - 2),

@@ -106,7 +106,9 @@ def make_plan(
         lr_schedule=options.lr_schedule,
         warmup_share=options.warmup,
         lr_floor=options.lr_floor,
-        analysis=_pick_analysis(options, cls),
+        analysis=_pick_analysis(options, model),
+        analysis_width=options.analysis_width,
+        analysis_blocks=options.analysis_blocks,
         analysis_share=options.analysis_share,
         weight_bits=options.weight_bits,
         embed_bits=options.embed_bits,
@@ -147,11 +149,11 @@ def _bits_per_param(options: EncodeOptions) -> float:
     return bits * (1 - options.prune)
 
 
-def _pick_analysis(options: EncodeOptions, cls: type[VideoModel]) -> str:
-    kind = cls.analyses[0] if options.analysis is None else options.analysis
-    if kind not in cls.analyses:
+def _pick_analysis(options: EncodeOptions, model: VideoModel) -> str:
+    kind = model.analyses[0] if options.analysis is None else options.analysis
+    if kind not in model.analyses:
         raise UsageError(
-            f"analysis is {kind}, allowed with {options.arch} are {', '.join(cls.analyses)}"
+            f"analysis is {kind}, allowed with this {options.arch} are {', '.join(model.analyses)}"
         )
     return kind
 

@@ -30,6 +30,8 @@ class FitSettings:
     lr_floor: float = 0.02
     """Share of the learning rate that is left at the end."""
     analysis: str = "none"
+    analysis_width: int = 64
+    analysis_blocks: int = 1
     analysis_share: float = 0.1
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2

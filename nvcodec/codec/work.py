@@ -24,8 +24,10 @@ from nvcodec.codec.choose import choose_arch
 from nvcodec.codec.decoder import VideoFile, to_uint8
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
+from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
@@ -33,6 +35,8 @@ from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import InputFormat, VideoInfo
+from nvcodec.video.framing import AS_IS, Framing
+from nvcodec.video.masks import Hidden, fill_hidden
 from nvcodec.video.reader import OWN_FORMAT, open_video
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -79,12 +83,13 @@ def read_source(
     count: int | None,
     keep: Keep = KEEP_ALL,
     form: InputFormat = OWN_FORMAT,
+    framing: Framing = AS_IS,
     listener: Listener = ignore,
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
     digest = hashlib.sha256()
-    with open_video(path, start=start, count=count, form=form) as reader:
+    with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
         try:
             for frame in reader:
                 frames.append(frame)
@@ -153,8 +158,19 @@ class EncodeWork:
         keep: Keep,
         listener: Listener,
         stop: Callable[[], bool],
+        initial: Initial | None = None,
+        hidden: Hidden | None = None,
     ) -> None:
+        """Prepare to encode; where hidden (N, H, W) is true, the source's pixels do not count."""
+        if initial is not None:
+            if options.analysis not in (None, "none"):
+                raise UsageError(
+                    f"the encoder network {options.analysis} would replace the embeddings of "
+                    f"{initial.path}; give --analysis none"
+                )
+            options = replace(options, analysis="none")
         self.source = source
+        self.initial = initial
         self.device = device
         self.listener = listener
         self.stop = stop
@@ -175,8 +191,14 @@ class EncodeWork:
             text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
             self.metadata = text.encode()
         self.bf16 = bf16_pays(device)
-        video = torch.from_numpy(source.frames).permute(0, 3, 1, 2)
-        self.frames = video.to(device)
+        # The encoder network sees frames, so nothing that is hidden may be in them.
+        known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
+        self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
+        self.mask = None if hidden is None else torch.from_numpy(~hidden)[:, None].to(device)
+        self.sha256 = source.sha256
+        """Names what is learned: the frames and what is hidden of them."""
+        if hidden is not None:
+            self.sha256 += hashlib.sha256(np.packbits(hidden).tobytes()).hexdigest()
 
     def plan(self, target: Target | None = None) -> Plan:
         """Plan for the user's target, or for another one."""
@@ -236,7 +258,9 @@ class EncodeWork:
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
         model.prepare(self.frames)
-        return Fit(model, self.frames, plan.fit, measure_bits)
+        if self.initial is not None:
+            load_tensors(model, self.initial.tensors(plan))
+        return Fit(model, self.frames, plan.fit, measure_bits, self.mask)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
@@ -285,6 +309,8 @@ class EncodeWork:
                 per_s=1 / fit.step_s,
                 eta_s=left * fit.step_s,
                 psnr_db=fit.psnr_db,
+                loss=fit.loss,
+                lr=fit.lr,
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
         )

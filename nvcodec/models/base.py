@@ -6,6 +6,7 @@ its parameters, in the order of `named_parameters`, are what the file carries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ class VideoModel(nn.Module):
 
     Config: ClassVar[Any]
     """The frozen, integer-only dataclass that goes into the file."""
-    latent_names: ClassVar[tuple[str, ...]] = ()
+    latent_names: tuple[str, ...] = ()
     """Parameters of shape (n_entries, channels, ...) that hold one entry per clip of frames."""
     steady_names: ClassVar[tuple[str, ...]] = ()
     """Latents whose entries change little, so that training estimates the rate of differences."""
@@ -34,7 +35,7 @@ class VideoModel(nn.Module):
     """Latents that need steps far below their deviation, such as coordinates."""
     density: ClassVar[float] = 1.0
     """Bits a parameter that suit this architecture, relative to plain convolutions."""
-    analyses: ClassVar[tuple[str, ...]] = ("none",)
+    analyses: tuple[str, ...] = ("none",)
     """Kinds of encoder networks that `analysis` can make, the default first."""
 
     def __init__(self, config: Any, n_frames: int, height: int, width: int) -> None:
@@ -53,12 +54,43 @@ class VideoModel(nn.Module):
         """Draw the frames with these indices.
 
         latents by name stand in for the stored entries of `latent_names`: one for each distinct
-        clip among the frames, in the order of first appearance.
+        clip among the frames, in the order of first appearance. Where every frame is a clip of its
+        own, index may also be float64 moments between frames, with one entry for each of them.
         """
         raise NotImplementedError
 
     def prepare(self, frames: Tensor) -> None:
         """Set starting values from the frames (N, 3, H, W) uint8 that will be fitted."""
+
+    def draw_between(self, position: Tensor) -> Tensor:
+        """Draw the frames at fractional indices, whole ones as `forward` does.
+
+        Latents are interpolated linearly (HNeRV, video interpolation): a k-th of the way to the
+        next clip's entry draws a clip that begins a k-th of a clip later. A model that is a
+        function of time, such as t = index / n_frames, finds the fractional index in `forward`.
+
+        Shapes: position (B,) float64 in [0, n_frames - 1] -> (B, 3, height, width).
+        """
+        n = self.clip_frames
+        last_clip = math.ceil(self.n_frames / n) - 1
+        # Which frame of the drawn clip is meant; no clip begins after the last one.
+        offset = torch.maximum(position.floor() % n, (position - last_clip * n).ceil())
+        begin = (position - offset).clamp_min(0) / n
+        clip = begin.floor().long()
+        latents = {}
+        for name in self.latent_names:
+            stored = self.get_parameter(name)
+            here, after = stored[clip], stored[(clip + 1).clamp_max(last_clip)]
+            share = (begin - clip).to(stored.dtype).view(-1, *[1] * (stored.ndim - 1))
+            latents[name] = torch.lerp(here, after, share)
+        if n == 1:
+            return self(position, latents or None)  # type: ignore[no-any-return]
+        index = clip * n + offset.long()
+        alone = [
+            self(index[i : i + 1], {name: z[i : i + 1] for name, z in latents.items()})
+            for i in range(len(index))
+        ]
+        return torch.cat(alone)
 
     def draw_all(
         self, index: Tensor, latents: dict[str, Tensor] | None, heads: nn.ModuleList
@@ -73,10 +105,11 @@ class VideoModel(nn.Module):
         """
         return None
 
-    def analysis(self, kind: str) -> nn.Module | None:
+    def analysis(self, kind: str, *, width: int = 64, n_blocks: int = 1) -> nn.Module | None:
         """Return a new encoder network, used only to fit, or None for "none".
 
-        It maps the frames of clips (B clip_frames, 3, H, W) to latents (B, channels, ...).
+        It maps the frames of clips (B clip_frames, 3, H, W) to latents (B, channels, ...), through
+        stages of `n_blocks` blocks with `width` channels.
         """
         return None
 
@@ -125,23 +158,26 @@ def shape_only(
 
 
 def parse_options(
-    cls: type[VideoModel], options: Mapping[str, Any], *, solved: str
+    cls: type[VideoModel], options: Mapping[str, Any], *, solved: str, extra: Any = None
 ) -> dict[str, Any]:
     """Return options as values of Config fields; names of choices become their integers.
 
-    `solved` is the field that `solve` finds itself. Raises UsageError that names what is allowed.
+    `solved` is the field that `solve` finds itself, `extra` a dataclass of fields that `solve`
+    understands and no file holds. Raises UsageError that names what is allowed.
     """
-    allowed = set(cls.Config.__dataclass_fields__) - {solved}
+    owners = [cls.Config] if extra is None else [cls.Config, extra]
+    places = {name: owner for owner in owners for name in owner.__dataclass_fields__}
+    places.pop(solved, None)
     parsed = {}
     for name, value in options.items():
-        if name not in allowed:
+        if name not in places:
             raise UsageError(
-                f"{cls.__name__} has no option {name}; allowed are {', '.join(sorted(allowed))}"
+                f"{cls.__name__} has no option {name}; allowed are {', '.join(sorted(places))}"
             )
         try:
-            parsed[name] = fields.parse(cls.Config, name, value)
+            parsed[name] = fields.parse(places[name], name, value)
         except ValueError as error:
-            message = str(error).replace(f"{cls.Config.__name__}.", "")
+            message = str(error).replace(f"{places[name].__name__}.", "")
             raise UsageError(f"option {message}") from error
     return parsed
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 NORM_NAMES = ("none", "bn", "in")
 UPSAMPLING_NAMES = ("pshuffle", "deconv", "bilinear")
-OUTPUT_NAMES = ("tanh", "sigmoid")
+OUTPUT_NAMES = ("tanh", "sigmoid", "linear")
+MAX_FREQUENCY = 1 << 30
+"""Highest frequency of a positional encoding: float64 knows the phase of higher ones too poorly."""
 _EPSILON = 1e-5
 
 
@@ -37,7 +40,13 @@ def activate(kind: int, x: Tensor) -> Tensor:
 
 
 def squash(kind: int, x: Tensor) -> Tensor:
-    """Map the last layer's values to [0, 1]: tanh(x) / 2 + 1/2, or the logistic function."""
+    """Map the last layer's values to [0, 1]: tanh(x) / 2 + 1/2, or the logistic function.
+
+    "linear" is x + 1/2, which the conversion to 8 bits clamps (HNeRV's constant output bias; any
+    other constant is a matter of the layer's own bias).
+    """
+    if OUTPUT_NAMES[kind] == "linear":
+        return x + 0.5
     return torch.tanh(x) * 0.5 + 0.5 if kind == 0 else torch.sigmoid(x)
 
 
@@ -80,7 +89,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...) over the axes after C."""
-        return F.instance_norm(x, eps=_EPSILON)
+        axes = tuple(range(2, x.ndim))
+        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + _EPSILON)
 
 
 def make_norm(kind: int, channels: int) -> nn.Module:
@@ -95,7 +106,8 @@ class UpBlock(nn.Module):
 
     "pshuffle" is a convolution to c_out stride^2 channels and PixelShuffle; "deconv" a transposed
     convolution cropped to stride times its input; "bilinear" an interpolation and a convolution.
-    Kernels may be even for the last two: their padding is (k - 1) // 2 before and the rest after.
+    Kernels may be even for the last two, for "deconv" with stride > 1 only: their padding is
+    (k - 1) // 2 before and the rest after.
     """
 
     def __init__(
@@ -113,6 +125,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.kind = UPSAMPLING_NAMES[upsampling]
         self.stride = stride
+        self.c_out = c_out
         self.activation = activation
         self.align_corners = align_corners
         self.conv: nn.Conv2d | nn.ConvTranspose2d
@@ -126,7 +139,7 @@ class UpBlock(nn.Module):
                 c_in, c_out, kernel, stride, padding=cropped, output_padding=extra
             )
         else:
-            self.conv = nn.Conv2d(c_in, c_out, kernel, padding="same")
+            self.conv = nn.Conv2d(c_in, c_out, kernel, padding=(kernel - 1) // 2)
         self.norm = make_norm(norm, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,6 +148,8 @@ class UpBlock(nn.Module):
             x = F.interpolate(
                 x, scale_factor=self.stride, mode="bilinear", align_corners=self.align_corners
             )
+            if self.conv.kernel_size[0] % 2 == 0:
+                x = F.pad(x, (0, 1, 0, 1))
         x = self.conv(x)
         if self.kind == "pshuffle":
             if isinstance(self.norm, nn.Identity):
@@ -147,6 +162,54 @@ class UpBlock(nn.Module):
         """Return the multiply-accumulates for an input of n_pixels, interpolation not counted."""
         scale = self.stride**2 if self.kind == "bilinear" else 1
         return n_pixels * scale * self.conv.weight.numel()
+
+    def peak(self, n_pixels: int) -> int:
+        """Return the values of the largest feature map for an input of n_pixels."""
+        channels = self.c_out
+        if self.kind == "bilinear":
+            channels = max(channels, self.conv.in_channels)
+        return n_pixels * self.stride**2 * channels
+
+
+class Mlp(nn.ModuleList):
+    """Linear layers of these widths, each followed by the activation, the last one too."""
+
+    def __init__(self, widths: Sequence[int], activation: int) -> None:
+        super().__init__(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., widths[0]) to (..., widths[-1])."""
+        for layer in self:
+            x = activate(self.activation, layer(x))
+        return x
+
+    def macs(self) -> int:
+        """Return the multiply-accumulates for one vector."""
+        return sum(p.numel() for p in self.parameters() if p.ndim == 2)
+
+
+def encoding_size(n_levels: int) -> int:
+    """Return the values that a positional encoding makes of one number."""
+    return 2 * n_levels or 1
+
+
+def check_encoding(base_percent: int, n_levels: int) -> None:
+    """Raise ValueError when the highest frequency is above MAX_FREQUENCY."""
+    k = max(0, n_levels - 1)
+    if base_percent**k > MAX_FREQUENCY * 100**k:
+        raise ValueError(
+            f"positional encoding of base {base_percent / 100} with {n_levels} levels goes beyond "
+            f"the frequency {MAX_FREQUENCY}"
+        )
+
+
+def max_levels(base_percent: int) -> int:
+    """Return the most levels of a positional encoding, at most 255, within MAX_FREQUENCY."""
+    n_levels = 1
+    while n_levels < 255 and base_percent**n_levels <= MAX_FREQUENCY * 100**n_levels:
+        n_levels += 1
+    return n_levels
 
 
 def positional_encoding(t: Tensor, base: float, n_levels: int) -> Tensor:

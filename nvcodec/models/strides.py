@@ -37,3 +37,12 @@ def narrow(width: int, percent: int, lower_width: int) -> int:
     twice = 2 * rest - percent
     quotient += twice > 0 or (twice == 0 and quotient % 2 == 1)
     return max(quotient, lower_width)
+
+
+def narrow_by_root(width: int, stride: int, lower_width: int) -> int:
+    """Return max(round(width / sqrt(stride)), lower_width); ties round to even, in integers."""
+    # The floor of twice the quotient decides: halves occur only where the stride is a square.
+    twice = math.isqrt(4 * width**2 // stride)
+    quotient = (twice + 1) // 2
+    tie = twice % 2 == 1 and stride * twice**2 == 4 * width**2
+    return max(quotient - (tie and quotient % 2 == 1), lower_width)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras, Window
 from nvcodec.video.frames import InputFormat, VideoInfo
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.planes import Picture, check_size, to_rgb
 from nvcodec.video.sources import FileSource, ImageSource, Source, is_pattern
 from nvcodec.video.timing import FrameTimes
@@ -34,13 +35,16 @@ class VideoReader:
     info: VideoInfo
     """Known as soon as the reader is open."""
 
-    def __init__(self, source: Source, start: int, count: int | None) -> None:
+    def __init__(self, source: Source, start: int, count: int | None, framing: Framing) -> None:
         """Decode up to frame `start`; use open_video instead of calling this."""
         self._source = source
+        self._framing = framing
         self._warnings: list[str] = []
         self._start = start
         self._cut = False
-        self._times = FrameTimes(time_base=source.time_base, rates=source.rates)
+        self._times = FrameTimes(
+            time_base=source.time_base, rates=[r / framing.every for r in source.rates]
+        )
         self._wanted = self._decode(start, count)
         self.info = self._open(start)
 
@@ -54,6 +58,7 @@ class VideoReader:
         source = self._source
         self._pictures = source.pictures()
         skipped = sum(1 for _ in islice(self._pictures, start))
+        self._pictures = islice(self._pictures, 0, None, self._framing.every)
         first = next(self._pictures, None)
         if first is None and skipped:
             raise InputError(f"start is {start}, but the video has {skipped} frames")
@@ -61,6 +66,8 @@ class VideoReader:
             raise InputError(f"{source.name} holds no frame that can be decoded")
         width, height = first.size
         check_size(source.name, width, height)
+        width, height = self._framing.size(width, height)
+        check_size(f"{source.name}, resized,", width, height)
         self._first = first
         if first.bit_depth > 8:
             self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
@@ -69,7 +76,7 @@ class VideoReader:
         return VideoInfo(
             width=width,
             height=height,
-            frame_rate=source.rates[0],
+            frame_rate=source.rates[0] / self._framing.every,
             color=first.tags,
             bit_depth=first.bit_depth,
             chroma=first.chroma,
@@ -86,7 +93,7 @@ class VideoReader:
             picture = next(self._pictures, None)
             if picture is None:
                 break
-            self._check(picture, start + done)
+            self._check(picture, start + done * self._framing.every)
             self._times.add(picture.pts, picture.duration)
             yield picture
             done += 1
@@ -132,10 +139,10 @@ class VideoReader:
         return extras
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return map(to_rgb, self._wanted)
+        return (self._framing.apply(to_rgb(picture)) for picture in self._wanted)
 
     def pictures(self) -> Iterator[Picture]:
-        """Iterate over the frames as planes, in place of RGB; every frame comes once."""
+        """Iterate over the frames as planes, before `framing`; every frame comes once."""
         return self._wanted
 
     def close(self) -> None:
@@ -192,6 +199,7 @@ def open_video(
     start: int = 0,
     count: int | None = None,
     form: InputFormat = OWN_FORMAT,
+    framing: Framing = AS_IS,
 ) -> VideoReader:
     """Open a video and decode its first wanted frame.
 
@@ -201,9 +209,11 @@ def open_video(
         start: index of the first frame.
         count: number of frames; None means all that follow.
         form: what raw video and PNG files do not say of themselves.
+        framing: what to make of each frame, and how many to leave out between two.
 
     Raises:
-        UsageError: start is negative, count is not positive, or `form` does not suit the source.
+        UsageError: start is negative, count is not positive, `form` does not suit the source, or
+            frames are smaller than the crop.
         InputError: the source is missing, is not a video, or ends before `start`.
     """
     if not 0 <= start < 2**32:
@@ -212,7 +222,7 @@ def open_video(
         raise UsageError(f"count is {count}; allowed are 1 and more")
     opened = _open_source(source, form) if isinstance(source, str | Path) else source
     try:
-        return VideoReader(opened, start, count)
+        return VideoReader(opened, start, count, framing)
     except BaseException:
         opened.close()
         raise

@@ -6,6 +6,7 @@ A sink commits everything or, when aborted, leaves nothing behind.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -313,41 +314,31 @@ class PngEncoder:
         return b"".join(bytes(packet) for packet in self._codec.encode(frame))
 
 
-class ImageSink:
-    """One 8-bit RGB PNG file per frame, collected in a hidden folder until all are there."""
+class StagedFolder:
+    """Files that are collected in a hidden folder inside `folder` until all are there."""
 
     def __init__(
-        self, folder: Path, pattern: str, info: VideoInfo, extras: Extras, *, overwrite: bool
+        self, folder: Path, wanted: re.Pattern[str], like: str, *, overwrite: bool
     ) -> None:
-        """Create `folder`; UsageError if it has files that match and must not be replaced."""
-        silence()
-        self.name = str(folder / pattern)
-        self.description = "8-bit RGB PNG files"
-        self.warnings = pictures_only("PNG", info, extras)
-        self._folder, self._pattern = folder, pattern
-        wanted = numbered(pattern)
+        """Create `folder`; UsageError if it has `wanted` files that must not be replaced."""
         files = folder.iterdir() if folder.is_dir() else iter(())
         self._old = [p for p in files if wanted.fullmatch(p.name)]
         if self._old and not overwrite:
             raise UsageError(
-                f"folder {folder} has {len(self._old)} files like {pattern}; "
-                f"use -y to overwrite them"
+                f"folder {folder} has {len(self._old)} files like {like}; use -y to overwrite them"
             )
         if not folder.parent.is_dir():
             raise UsageError(f"folder {folder.parent} of the output does not exist")
-        self._encoder = PngEncoder(info.width, info.height)
-        self._n_frames = 0
+        self._folder = folder
         self._created = not folder.exists()
         folder.mkdir(exist_ok=True)
         self._staging = folder / ".part"
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir()
 
-    def write(self, rgb: RGB) -> None:
-        """Encode a frame into its own file."""
-        data = self._encoder.encode(rgb)
-        (self._staging / _number(self._pattern, self._n_frames)).write_bytes(data)
-        self._n_frames += 1
+    def write(self, name: str, data: bytes) -> None:
+        """Add a file."""
+        (self._staging / name).write_bytes(data)
 
     def commit(self) -> None:
         """Replace the old files by the new ones."""
@@ -364,6 +355,36 @@ class ImageSink:
         if self._created:
             with suppress(OSError):
                 self._folder.rmdir()
+
+
+class ImageSink:
+    """One 8-bit RGB PNG file per frame."""
+
+    def __init__(
+        self, folder: Path, pattern: str, info: VideoInfo, extras: Extras, *, overwrite: bool
+    ) -> None:
+        """Create `folder`; UsageError if it has files that match and must not be replaced."""
+        silence()
+        self.name = str(folder / pattern)
+        self.description = "8-bit RGB PNG files"
+        self.warnings = pictures_only("PNG", info, extras)
+        self._pattern = pattern
+        self._files = StagedFolder(folder, numbered(pattern), pattern, overwrite=overwrite)
+        self._encoder = PngEncoder(info.width, info.height)
+        self._n_frames = 0
+
+    def write(self, rgb: RGB) -> None:
+        """Encode a frame into its own file."""
+        self._files.write(_number(self._pattern, self._n_frames), self._encoder.encode(rgb))
+        self._n_frames += 1
+
+    def commit(self) -> None:
+        """Replace the old files by the new ones."""
+        self._files.commit()
+
+    def abort(self) -> None:
+        """Remove what was written, and the folder if it is new."""
+        self._files.abort()
 
 
 def as_resource_error(name: str, error: BaseException) -> NvcodecError:

@@ -1,0 +1,83 @@
+"""Settings of the papers by name: fields of EncodeOptions, as their code trains (plain data).
+
+Every recipe trains in float for 300 passes and rounds afterwards (min-max), as the papers do; none
+fixes the size of the network. Sources: Chen et al., NeRV (NeurIPS 2021) and HNeRV (CVPR 2023), Li
+et al., E-NeRV (ECCV 2022), and the public code of the four systems.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PTQ: dict[str, Any] = {"coding": "ptq", "passes": 300, "weight_bits": 8, "lr_floor": 0.0}
+_NERV: dict[str, Any] = _PTQ | {
+    "loss": "fusion6",
+    "optimizer": "adam",
+    "lr": 5e-4,
+    "beta1": 0.5,
+    "beta2": 0.999,
+    "batch": 1,
+    "lr_schedule": "cosine",
+    "warmup": 0.2,
+}
+_HNERV: dict[str, Any] = _PTQ | {
+    "arch": "hnerv",
+    "loss": "l2",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "batch": 2,
+    "lr_schedule": "cosine",
+    "warmup": 0.1,
+}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "nerv-paper": _NERV | {"arch": "nerv"},
+    # 300 passes, then 100 of fine-tuning without the smallest 40 % of the weights.
+    "nerv-paper-pruned": _NERV | {"arch": "nerv", "passes": 400, "prune": 0.4, "prune_at": (0.75,)},
+    "enerv-paper": _NERV | {"arch": "enerv"},
+    "hnerv-paper": _HNERV
+    | {
+        "analysis": "convnext",
+        "analysis_share": 1.0,
+        "embed_bits": 6,
+        "model": {
+            "embed_dim": 16,
+            "reduction_percent": 120,
+            "lower_width": 12,
+            "k_min": 1,
+            "k_max": 5,
+        },
+    },
+    # The NeRV that HNeRV's paper compares itself with: its trainer, NeRV's input and kernels.
+    "hnerv-paper-nerv": _HNERV
+    | {
+        "model": {
+            "embed": "pe",
+            "pe_base_percent": 125,
+            "pe_levels": 80,
+            "reduction_percent": 200,
+            "lower_width": 12,
+            "k_min": 3,
+            "k_max": 3,
+        },
+    },
+    # One-cycle learning rate: 30 % of the run up, then down along a cosine.
+    "3dnerv-paper": _HNERV
+    | {
+        "arch": "3dnerv",
+        "loss": "fusion6",
+        "warmup": 0.3,
+        "analysis_share": 1.0,
+        "embed_bits": 6,
+        "model": {
+            "clip_frames": 2,
+            "embed_dim": 32,
+            "reduction_percent": 120,
+            "lower_width": 12,
+            "k_time": 7,
+            "head_kernel": 7,
+        },
+    },
+}

@@ -1,0 +1,103 @@
+"""Which pixels of a video are hidden: five boxes, or a picture or video of the mask."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvcodec.errors import UsageError
+from nvcodec.video.reader import open_video
+
+Hidden = NDArray[np.bool_]
+"""(N, H, W), true where a pixel is hidden."""
+
+WHITE = 128
+"""From this gray level on, of 0 to 255, a pixel of a mask file hides."""
+_CENTERS = ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))
+"""Quarters of the height and the width (HNeRV, inpainting)."""
+
+
+def boxes(size: int, height: int, width: int) -> Hidden:
+    """Return five squares of size x size pixels in one frame, (H, W).
+
+    Their centres are at (1/2, 1/2), (1/4, 1/4), (1/4, 3/4), (3/4, 1/4) and (3/4, 3/4) of the
+    frame. Raises UsageError when they do not lie inside it.
+    """
+    largest = min(height, width) // 2
+    if not 1 <= size <= largest:
+        raise UsageError(
+            f"mask is boxes:{size}, allowed for {width}x{height} is boxes:1 to boxes:{largest}"
+        )
+    hidden = np.zeros((height, width), np.bool_)
+    for down, across in _CENTERS:
+        top, left = down * height // 4 - size // 2, across * width // 4 - size // 2
+        hidden[top : top + size, left : left + size] = True
+    return hidden
+
+
+def read_mask(
+    mask: str | Path,
+    n_frames: int,
+    height: int,
+    width: int,
+    *,
+    start: int = 0,
+    count: int | None = None,
+) -> Hidden:
+    """Return the hidden pixels of a video that was read from frame `start`.
+
+    Args:
+        mask: "boxes:N", or a picture or video, white (128 and above) where pixels are hidden.
+        n_frames: frames that were read; a mask of one frame serves all of them.
+        height: of the video.
+        width: of the video.
+        start: as the video was read; a mask of several frames is cut alike.
+        count: as the video was read.
+
+    Raises:
+        UsageError: another size or number of frames, nothing hidden, or a frame all hidden.
+        InputError: the mask cannot be read.
+    """
+    text = str(mask)
+    if text.startswith("boxes:"):
+        if re.fullmatch(r"boxes:\d{1,9}", text) is None:
+            raise UsageError(f"mask is {text}, allowed is boxes:N with N pixels, or a file")
+        hidden = boxes(int(text.removeprefix("boxes:")), height, width)[None]
+    else:
+        hidden = _read_frames(mask, height, width, None if count is None else start + count)
+    if len(hidden) > 1:
+        hidden = hidden[start:]
+        if len(hidden) != n_frames:
+            raise UsageError(
+                f"mask {mask} has {len(hidden)} frames from frame {start} on, the video has "
+                f"{n_frames}; the same number is needed, or one frame for all"
+            )
+    if not hidden.any():
+        raise UsageError(f"mask {mask} hides nothing; pixels of {WHITE} to 255 are hidden")
+    for i, frame in enumerate(hidden):
+        if frame.all():
+            raise UsageError(f"mask {mask} hides all of frame {i}; some pixels must be known")
+    return np.broadcast_to(hidden, (n_frames, height, width))
+
+
+def _read_frames(mask: str | Path, height: int, width: int, count: int | None) -> Hidden:
+    """Return what the first `count` frames of a mask file hide; UsageError for another size."""
+    with open_video(mask) as reader:
+        size = (reader.info.width, reader.info.height)
+        if size != (width, height):
+            raise UsageError(
+                f"mask {mask} has {size[0]}x{size[1]} pixels, the video has {width}x{height}"
+            )
+        return np.stack([frame.mean(axis=-1) >= WHITE for frame in islice(reader, count)])
+
+
+def fill_hidden(frames: NDArray[np.uint8], hidden: Hidden) -> NDArray[np.uint8]:
+    """Return frames (N, H, W, 3) whose hidden pixels have the mean colour of the known ones."""
+    filled = frames.copy()
+    for frame, hole in zip(filled, hidden, strict=True):
+        frame[hole] = frame[~hole].mean(axis=0).round()
+    return filled

@@ -1,0 +1,46 @@
+"""Small .nrv files of untrained networks, made in milliseconds, for what needs no training."""
+
+import dataclasses
+from fractions import Fraction
+
+import torch
+
+from nvcodec.bitstream.header import Stream, pack_stream, unpack_stream
+from nvcodec.codec.options import EncodeOptions, Target
+from nvcodec.codec.plan import make_plan
+from nvcodec.codec.quantize import Quantizer, tensor_specs
+from nvcodec.codec.work import make_file
+from nvcodec.video.frames import VideoInfo, resolve_tags
+
+
+def make_nrv(n_frames=8, width=48, height=32, seed=0):
+    """Return the bytes of a file whose frames all differ."""
+    info = VideoInfo(
+        width=width, height=height, frame_rate=Fraction(24000, 1001), bit_depth=8, chroma=444,
+        color=resolve_tags(height=height, chroma=444), codec="none", n_bytes=None,
+    )  # fmt: skip
+    plan = make_plan(
+        EncodeOptions(arch="hnerv", target=Target(bpp=1.0)),
+        n_frames=n_frames, height=height, width=width,
+        frame_rate=info.frame_rate, overhead_bytes=140,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = plan.model()
+    torch.nn.init.normal_(model.get_parameter("embeddings"), std=4.0)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
+    quantizer.initialize(parameters, relative_step=0.02)
+    return make_file(plan, info, quantizer.quantize(parameters), b"")
+
+
+def join_nrv(*files):
+    """Return one file with the segments of these, one after the other."""
+    streams = [unpack_stream(data) for data in files]
+    segments, first_frame = [], 0
+    for stream in streams:
+        (segment,) = stream.segments
+        header = dataclasses.replace(segment.header, first_frame=first_frame)
+        segments.append(dataclasses.replace(segment, header=header))
+        first_frame += header.n_frames
+    header = dataclasses.replace(streams[0].header, n_frames=first_frame, n_segments=len(segments))
+    return pack_stream(Stream(header, tuple(segments)))

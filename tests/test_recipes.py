@@ -1,0 +1,424 @@
+"""Recipes and files of settings: who wins, what is refused, and that a run can be repeated."""
+
+import csv
+import dataclasses
+import json
+import tomllib
+
+import pytest
+from conftest import make_video, moving_frames
+from test_cli import fail, listing, run, run_json
+
+import nvcodec
+from nvcodec import cli
+from nvcodec.cli.runlog import append_run
+from nvcodec.cli.settings import settings_of, settle, to_toml
+from nvcodec.codec.options import EncodeOptions
+from nvcodec.codec.plan import make_plan
+from nvcodec.codec.recipes import RECIPES
+from nvcodec.errors import UsageError
+from nvcodec.events import Progress
+from nvcodec.models import ARCHITECTURES
+
+PRESENT = [name for name, recipe in RECIPES.items() if recipe["arch"] in ARCHITECTURES]
+SMALL = ("--params", "3k", "--passes", "2", "--device", "cpu", "-m", "lower-width=4")
+SMALL += ("-m", "embed-dim=2")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """48 x 32, 4 frames, lossless RGB."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    return make_video(
+        path, codec="ffv1", pixel_format="bgr0", frames=moving_frames(4, width=48, height=32)
+    )
+
+
+def settled(*args):
+    """What an encode with these options would do."""
+    command = cli.encode.encode
+    with command.make_context("encode", ["in.mp4", *map(str, args)]) as ctx:
+        return settle(ctx, ctx.params)
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_recipes_are_options_that_plan(name):
+    options = EncodeOptions(**RECIPES[name])
+    plan = make_plan(
+        dataclasses.replace(options, n_params=3e6),
+        n_frames=132, height=720, width=1280, frame_rate=25, overhead_bytes=140,
+    )  # fmt: skip
+    assert plan.max_bytes is None
+    assert 0.5e6 < plan.n_params <= 3e6
+    assert plan.fit.n_steps >= 300 * 66
+    assert plan.fit.coding == "ptq"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_speak_of_options_that_exist(name):
+    with cli.encode.encode.make_context("encode", ["in.mp4"]) as ctx:
+        assert set(RECIPES[name]) <= set(settings_of(ctx))
+    assert set(RECIPES[name]) <= {field.name for field in dataclasses.fields(EncodeOptions)}
+    values = settled("--recipe", name)
+    for key, value in RECIPES[name].items():
+        assert values[key] == value
+
+
+def test_hnerv_recipe_is_the_published_network():
+    plan = make_plan(
+        EncodeOptions(**RECIPES["hnerv-paper"], n_params=1.506e6),
+        n_frames=132, height=640, width=1280, frame_rate=25, overhead_bytes=140,
+    )  # fmt: skip
+    assert plan.n_params == 1_505_172
+    assert plan.fit.n_steps == 300 * 66
+    assert (plan.fit.analysis, plan.fit.analysis_share) == ("convnext", 1.0)
+    assert (plan.fit.lr, plan.fit.beta1, plan.fit.beta2, plan.fit.loss) == (1e-3, 0.9, 0.999, "l2")
+    assert (plan.fit.weight_bits, plan.fit.embed_bits) == (8, 6)
+    assert (plan.fit.warmup_share, plan.fit.lr_floor) == (0.1, 0.0)
+
+
+def test_nerv_baseline_of_hnerv_has_no_embeddings():
+    plan = make_plan(
+        EncodeOptions(**RECIPES["hnerv-paper-nerv"], n_params=1.5e6),
+        n_frames=132, height=640, width=1280, frame_rate=25, overhead_bytes=140,
+    )  # fmt: skip
+    assert plan.fit.analysis == "none"
+    assert plan.model().latent_names == ()
+    assert plan.config.kernels() == [3] * len(plan.config.strides)
+
+
+@pytest.mark.parametrize("name", [n for n in PRESENT if RECIPES[n]["arch"] == "hnerv"])
+def test_a_recipe_encodes_end_to_end(tmp_path, clip, name):
+    output = tmp_path / "a.nrv"
+    small = ("--params", "20k", "-m", "pe-levels=8") if name.endswith("-nerv") else SMALL
+    args = ("--recipe", name, *small, "--passes", 2, "--device", "cpu", "-m", "lower-width=4")
+    said = run_json("encode", clip, "-o", output, *args)[-2]
+    assert said["target_bytes"] is None
+    assert said["n_steps"] == 4
+    assert said["float_psnr_db"] == pytest.approx(said["psnr_db"], abs=0.5)
+    assert said["float_psnr_db"] != said["psnr_db"]
+    assert said["float_ms_ssim"] is None
+    summary = run("encode", clip, "-o", output, *args, "-y").stderr
+    assert f"{said['float_psnr_db']:.2f} dB before quantisation" in summary
+    assert "bpp (size of the network)" in summary
+    verified = run_json("verify", output, "--source", clip)[-2]
+    assert verified["psnr_db"] == said["psnr_db"]
+
+
+def test_ptq_reaches_a_target_size(tmp_path, clip):
+    output = tmp_path / "a.nrv"
+    args = ("--recipe", "hnerv-paper", "--size", "5k", "--passes", 2, "--device", "cpu")
+    said = run_json("encode", clip, "-o", output, *args, "-m", "embed-dim=2")[-2]
+    assert 4900 <= said["n_bytes"] <= said["target_bytes"] == 5000
+
+
+# Who wins
+
+
+def test_the_command_line_wins_over_the_recipe():
+    values = settled("--recipe", "hnerv-paper", "--lr", "0.01", "--passes", 7)
+    assert (values["lr"], values["passes"], values["loss"]) == (0.01, 7, "l2")
+
+
+def test_even_a_default_that_is_given_wins():
+    assert settled("--recipe", "hnerv-paper", "--optimizer", "muon")["optimizer"] == "muon"
+
+
+def test_a_given_preset_takes_back_the_passes_of_a_recipe():
+    assert settled("--recipe", "hnerv-paper")["passes"] == 300
+    assert settled("--recipe", "hnerv-paper", "--preset", "fast")["passes"] is None
+
+
+def test_the_environment_wins_over_the_recipe(monkeypatch):
+    with cli.main.make_context("nvcodec", ["encode", "x"]) as parent:
+        monkeypatch.setenv("NVCODEC_ENCODE_BATCH", "5")
+        command = cli.encode.encode
+        args = ["in.mp4", "--recipe", "hnerv-paper"]
+        with command.make_context("encode", args, parent=parent) as ctx:
+            assert settle(ctx, ctx.params)["batch"] == 5
+
+
+def test_options_of_the_network_add_up(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[model]\nk-max = 3\nstrides = [5, 4]\nembed_dim = 7\n")
+    values = settled("--recipe", "hnerv-paper", "--config", path, "-m", "embed-dim=9")
+    assert values["model"] == {
+        "embed_dim": "9", "reduction_percent": 120, "lower_width": 12, "k_min": 1, "k_max": "3",
+        "strides": "5,4",
+    }  # fmt: skip
+
+
+def test_another_architecture_drops_the_networks_options():
+    assert settled("--recipe", "3dnerv-paper")["model"]["k_time"] == 7
+    values = settled("--recipe", "3dnerv-paper", "--arch", "hnerv", "-m", "k-max=3")
+    assert (values["arch"], values["model"]) == ("hnerv", {"k_max": "3"})
+
+
+def test_file_wins_over_recipe_and_loses_to_the_command_line(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("lr = 0.5\nbatch = 9\nmax_time = '10m'\nbpp = 0.3\nresize = '64x48'\n")
+    values = settled("--recipe", "hnerv-paper", "--config", path, "--batch", 4)
+    assert (values["lr"], values["batch"], values["beta2"]) == (0.5, 4, 0.999)
+    assert (values["max_time"], values["bpp"], values["resize"]) == (600, 0.3, (64, 48))
+    # One target replaces another.
+    values = settled("--config", path, "--size", "20k")
+    assert (values["bpp"], values["size"]) == (None, 20_000)
+
+
+# Files of settings
+
+
+def test_a_saved_run_is_repeated_from_its_file(tmp_path, clip):
+    config, first, second = (tmp_path / name for name in ("a.toml", "1.nrv", "2.nrv"))
+    args = ("--recipe", "hnerv-paper", *SMALL, "--frames", 3, "--resize", "32x24", "--threads", 1)
+    run("encode", clip, "-o", first, *args, "--seed", 5, "--save-config", config, "--no-metadata")
+    saved = tomllib.loads(config.read_text())
+    assert saved["lr"] == 1e-3
+    assert saved["resize"] == "32x24"
+    assert saved["model"]["lower_width"] == 4
+    assert saved["prune_at"] == [0.2]
+    assert saved["no_metadata"] is True
+    assert config.read_text().startswith("# settings of nvcodec")
+    again = tmp_path / "b.toml"
+    run("encode", clip, "-o", second, "--config", config, "--save-config", again)
+    assert first.read_bytes() == second.read_bytes()
+    assert tomllib.loads(again.read_text()) == saved
+
+
+def test_every_setting_survives_the_file():
+    with cli.encode.encode.make_context("encode", ["in.mp4"]) as ctx:
+        names = set(settings_of(ctx))
+    assert {"bpp", "arch", "crop", "model", "seed", "no_metadata", "init"} <= names
+    values = {"a": 'q"\\\n\x7fü', "b": 1e-7, "c": True, "d": [0.2, 1], "e": -3, "f": {"x": "5,4"}}
+    assert tomllib.loads(to_toml(values, None)) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bp = 0.1", "has an unknown setting bp; allowed are analysis, "),
+        ("output = 'x.nrv'", "unknown setting output"),
+        ("batch = 'two'", "batch is 'two': a whole number is needed"),
+        ("batch = 2.5", "batch is 2.5: a whole number is needed"),
+        ("batch = true", "batch is True: a whole number is needed"),
+        ("lr = '1e-3'", "lr is '1e-3': a number is needed"),
+        ("no_metadata = 1", "no_metadata is 1: true or false is needed"),
+        ("loss = 3", "loss is 3: a text is needed"),
+        ("loss = 'huber'", "loss is 'huber': 'huber' is not one of 'log-mse'"),
+        ("frames = 0", "frames is 0: 0 is not in the range"),
+        ("max_time = 'soon'", "max_time is 'soon': 'soon' is not a time"),
+        ("crop = '64'", "crop is '64': '64' is not a size"),
+        ("prune_at = 0.2", "prune_at is 0.2: a list of numbers is needed"),
+        ("prune_at = ['x']", "prune_at is ['x']: 'x' is not a list of shares"),
+        ("model = 3", "model is 3: a table is needed"),
+        ("[model]\nstrides = 2.5", "strides needs a whole number, a list of them or a name"),
+        ("lr = ", "is not a TOML file"),
+        ("lr = 7.0", "lr is 7.0, allowed is 1e-07 to 1.0"),
+        ("[model]\nfoo = 1", "HNeRV has no option foo"),
+    ],
+)
+def test_bad_settings(tmp_path, clip, text, message):
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    before = listing(clip.parent)
+    assert message in fail(2, "encode", clip, "--config", path)
+    assert listing(clip.parent) == before
+
+
+def test_missing_and_binary_files_of_settings(tmp_path, clip):
+    assert "cannot be read" in fail(2, "encode", clip, "--config", tmp_path / "none.toml")
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
+    assert "is not a TOML file" in fail(2, "encode", clip, "--config", tmp_path / "a.toml")
+
+
+def test_saved_settings_replace_nothing_unasked(tmp_path, clip):
+    config = tmp_path / "a.toml"
+    config.write_text("mine = 1\n")
+    args = ("encode", clip, "--dry-run", "--bpp", "2", "--save-config", config)
+    assert "use -y to overwrite" in fail(2, *args)
+    assert config.read_text() == "mine = 1\n"
+    run(*args, "-y")
+    saved = config.read_text()
+    assert tomllib.loads(saved)["bpp"] == 2
+    # The same settings once more, as after an interruption.
+    run(*args)
+    assert config.read_text() == saved
+    assert "does not exist" in fail(2, *args[:-1], tmp_path / "none" / "a.toml")
+
+
+# Logs
+
+
+def test_logs_gain_a_row_for_every_run(tmp_path, clip):
+    table, lines = tmp_path / "runs.csv", tmp_path / "runs.json"
+    for seed, log in ((1, table), (2, table), (1, lines), (2, lines)):
+        args = ("--seed", seed, "--log", log, "--recipe", "hnerv-paper", *SMALL)
+        said = run_json("encode", clip, "-o", tmp_path / "a.nrv", *args, "-y")[-2]
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [row["settings.seed"] for row in rows] == ["1", "2"]
+    assert [entry["settings"]["seed"] for entry in runs] == [1, 2]
+    assert float(rows[1]["result.psnr_db"]) == said["psnr_db"] == runs[1]["result"]["psnr_db"]
+    assert float(rows[1]["settings.lr"]) == 1e-3
+    assert "lower_width=4" in rows[0]["settings.model"]
+    assert rows[0]["recipe"] == runs[0]["recipe"] == "hnerv-paper"
+    assert rows[0]["source"] == str(clip)
+    assert len(runs[0]["result"]["psnr_per_frame_db"]) == 4
+    assert runs[0]["finished"] <= runs[1]["finished"]
+    assert runs[0]["nvcodec"] == nvcodec.__version__
+
+
+def test_new_columns_keep_old_rows(tmp_path):
+    path = tmp_path / "a.csv"
+    append_run(path, {"a": 1, "b": {"c": 'x,y\n"z"', "d": None}})
+    append_run(path, {"a": 2})
+    append_run(path, {"a": 3, "e": [1, 2], "b": {"f": {"g": 4}}})
+    append_run(path, {"a": 5})
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["a"] for row in rows] == ["1", "2", "3", "5"]
+    assert rows[0]["b.c"] == 'x,y\n"z"'
+    assert rows[2]["e"] == "1 2"
+    assert rows[2]["b.f"] == "g=4"
+    assert rows[3]["e"] == ""
+    assert listing(tmp_path) == ["a.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_torn_last_line_is_kept(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    append_run(path, {"a": 1})
+    path.write_bytes(path.read_bytes()[:-1])
+    append_run(path, {"a": 2})
+    whole = path.read_text()
+    assert whole == ("a\n1\n2\n" if suffix == ".csv" else '{"a": 1}\n{"a": 2}\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", None, "allowed are .csv, .json"),
+        ("a.json", "[1, 2]\n", "is not a log of encodes"),
+        ("a.json", "text\n", "is not a log of encodes"),
+        ("a.csv", "a,a\n1,2\n", "is not a log of encodes"),
+        ("a.csv", '"a\n', "is not a log of encodes"),
+        ("none/a.csv", None, "does not exist"),
+    ],
+)
+def test_what_is_no_log_is_refused_before_any_work(tmp_path, clip, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    output = tmp_path / "a.nrv"
+    assert message in fail(2, "encode", clip, "-o", output, "--log", path)
+    assert not output.exists()
+    assert text is None or path.read_text() == text
+
+
+# TensorBoard
+
+
+def test_curves_for_tensorboard(tmp_path, clip):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "curves"
+    output = tmp_path / "a.nrv"
+    args = ("--tensorboard", folder, "--bpp", 2, "--passes", 30, "--arch", "hnerv", "--lr", "0.004")
+    said = run_json("encode", clip, "-o", output, *args)[-2]
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "psnr_db", "bpp", "lr"}
+    for name in ("loss", "psnr_db", "bpp", "lr"):
+        assert events.Scalars(name)[-1].step == said["n_steps"]
+    assert events.Scalars("lr")[-1].value < 0.004
+    assert events.Scalars("bpp")[-1].value == pytest.approx(said["bpp"], rel=0.5)
+
+
+def test_no_curves_without_training(tmp_path, clip):
+    args = ("--tensorboard", tmp_path / "t")
+    run("encode", clip, "--dry-run", "--bpp", 2, *args)
+    fail(2, "encode", clip, "-o", tmp_path / "a.nrv", "--bpp", "0.001", *args)
+    assert listing(tmp_path) == []
+
+
+def test_progress_tells_loss_and_learning_rate(tmp_path, clip):
+    seen = []
+    options = EncodeOptions(**RECIPES["hnerv-paper"] | {"passes": 3, "model": {}}, n_params=3e3)
+    nvcodec.encode(clip, None, options, device="cpu", listener=seen.append)
+    steps = [event for event in seen if isinstance(event, Progress) and event.unit == "step"]
+    assert steps[-1].done == 6
+    assert 0 < steps[-1].loss < 1
+    assert 0 < steps[-1].lr < 1e-3
+
+
+def test_without_tensorboard_one_sentence(tmp_path, clip, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = fail(2, "encode", clip, "-o", tmp_path / "a.nrv", "--tensorboard", tmp_path / "t")
+    assert "pip install 'nvcodec[tensorboard]'" in message
+    assert listing(tmp_path) == []
+
+
+# Weights to start from
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, clip):
+    """A file of the clip, its options and its PSNR."""
+    path = tmp_path_factory.mktemp("trained") / "a.nrv"
+    options = EncodeOptions(arch="hnerv", n_params=3e3, coding="ptq", passes=100)
+    _, result = nvcodec.encode(clip, path, options, device="cpu")
+    return path, options, result.psnr_db
+
+
+def test_initial_weights_are_those_of_the_file(trained, clip):
+    path, options, psnr_db = trained
+    gentle = dataclasses.replace(options, passes=1, lr=1e-7)
+    _, result = nvcodec.encode(clip, None, gentle, device="cpu", init=path)
+    assert result.psnr_db == pytest.approx(psnr_db, abs=0.1)
+    _, cold = nvcodec.encode(clip, None, gentle, device="cpu")
+    assert cold.psnr_db < psnr_db - 2
+    more = dataclasses.replace(options, passes=30, lr=2e-3)
+    _, better = nvcodec.encode(clip, None, more, device="cpu", init=path)
+    assert better.psnr_db > psnr_db
+
+
+def test_initial_weights_of_another_network_are_refused(tmp_path, trained, clip):
+    path, options, _ = trained
+    for changes, message in (
+        ({"n_params": 5e3}, r"a network with another embed_dim \(\d+ there, \d+ here\), fc_dim"),
+        ({"model": {"norm": "bn"}}, "norm"),
+        ({"analysis": "conv"}, "the encoder network conv would replace the embeddings"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            nvcodec.encode(
+                clip, None, dataclasses.replace(options, **changes), device="cpu", init=path
+            )
+    args = ("-o", tmp_path / "a.nrv", "--arch", "hnerv", "--coding", "ptq", "--params", "3k")
+    assert "another frames (4 there, 3 here)" in fail(
+        2, "encode", clip, *args, "--init", path, "--frames", 3
+    )
+    assert "is not an .nrv file" in fail(4, "encode", clip, *args, "--init", clip)
+    assert "--psnr makes several runs" in fail(
+        2, "encode", clip, *args[:2], "--psnr", 30, "--init", path
+    )
+    assert run_json("encode", clip, *args[2:], "--init", path, "--dry-run")[-2]["kind"] == "plan"
+    assert listing(tmp_path) == []
+
+
+def test_resume_asks_for_the_same_initial_weights(tmp_path, trained, clip):
+    path, options, _ = trained
+    output = tmp_path / "a.nrv"
+    short = dataclasses.replace(options, passes=5)
+    with pytest.raises(nvcodec.errors.Interrupted):
+        nvcodec.encode(clip, output, short, device="cpu", init=path, stop=lambda: True)
+    with pytest.raises(UsageError, match="made with another"):
+        nvcodec.encode(clip, output, short, device="cpu", resume=True)
+    resumed, _ = nvcodec.encode(clip, output, short, device="cpu", init=path, resume=True)
+    whole, _ = nvcodec.encode(clip, None, short, device="cpu", init=path)
+    assert resumed == whole
