@@ -16,7 +16,7 @@ class Limits:
     max_params: int = 1 << 28
     """Most coded integers of one segment."""
     max_activations: int = 1 << 30
-    """Largest feature map of one frame, in values (4 GiB as float32)."""
+    """Largest feature map of what is drawn together, in values (4 GiB as float32)."""
     max_macs: int = 1 << 45
     """Most multiply-accumulates of one frame."""
     max_segments: int = 65_536

@@ -161,6 +161,13 @@ def test_solved_width_fits_the_budget(n_params, clip_frames):
     assert count_params(shape_only(NeRV3D, smallest, 9, 90, 160)) <= n_params
 
 
+def test_whatever_is_no_smaller_than_the_smallest_is_solved():
+    wide = {"lower_width": 12}
+    smallest = NeRV3D.smallest(64, 180, 320, **wide)
+    n_params = count_params(shape_only(NeRV3D, smallest, 64, 180, 320))
+    assert NeRV3D.solve(n_params, 64, 180, 320, **wide) == smallest
+
+
 def test_published_width_is_solved():
     config = NeRV3D.solve(1_633_763 + 1_382_400, 600, 1080, 1920, **HEAD, reduction_percent=120)
     assert config.fc_dim == 52
@@ -355,6 +362,21 @@ def test_any_video_comes_back(tmp_path, n_frames, width, height, clip_frames):
     assert result.psnr_db > 9
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coding": "ptq", "weight_bits": 6, "embed_bits": 6, "prune": 0.3},
+        {"analysis": "none", "prune": 0.3, "prune_scope": "layer"},
+        {"optimizer": "adam", "loss": "fusion6", "batch": 5},
+    ],
+    ids=["ptq", "prune", "adam"],
+)
+def test_every_way_to_train_works_with_clips(tmp_path, changes):
+    path = write_clip(tmp_path, small_frames(5, 32, 32))
+    data, _ = nvcodec.encode(path, None, small_options(8, **changes), device="cpu")
+    assert len(nvcodec.open(data, device="cpu")[:]) == 5
+
+
 def test_stop_and_resume_give_the_uninterrupted_file(tmp_path):
     path = write_clip(tmp_path, small_frames(5, 32, 32))
     options = small_options(10)
@@ -400,6 +422,14 @@ def test_every_clip_is_drawn_once_a_pass_and_the_last_without_what_is_beyond():
         fit.advance()
     assert sorted(drawn[0] + drawn[1]) == sorted(drawn[2] + drawn[3]) == list(range(7))
     assert sorted(map(len, drawn[:2])) == [3, 4]
+
+
+def test_bfloat16_trains():
+    fit = make_fit(bf16=True, analysis="conv3d")
+    for _ in range(12):
+        fit.advance()
+    assert fit.n_rollbacks == 0
+    assert fit.psnr_db > 5
 
 
 def test_estimated_bits_of_batches_are_those_of_the_file():
