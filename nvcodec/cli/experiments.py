@@ -67,7 +67,7 @@ def inpaint(ctx: click.Context, /, **given: Any) -> None:
 @output_option
 @keep_option
 @arch_option
-@rate_options(0.4)
+@rate_options(0.8)
 @training_options
 @resume_option
 @overwrite_option
@@ -101,7 +101,9 @@ def _restore(ctx: click.Context, kind: str, given: dict[str, Any]) -> None:
         def listen_and_stop(event: Event) -> None:
             listen(event)
             if stop() and isinstance(event, Progress) and event.stage in ("read", "write"):
-                raise Interrupted(f"stopped while {event.stage} was at frame {event.done}")
+                raise Interrupted(
+                    f"stopped at frame {event.done} ({event.stage}); {output} was not written"
+                )
 
         try:
             result = restore(
