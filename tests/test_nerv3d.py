@@ -138,6 +138,18 @@ def test_given_latents_belong_to_the_clips_in_the_order_of_their_appearance():
     )
 
 
+@torch.inference_mode()
+def test_clips_may_begin_between_clips():
+    model = small_model()
+    whole = model.draw_between(torch.arange(7, dtype=torch.float64))
+    torch.testing.assert_close(whole, model(torch.arange(7)))
+    (between,) = model.draw_between(torch.tensor([2.5], dtype=torch.float64))
+    # Frame 2 of a clip that begins an eighth of a clip after the first.
+    latent = torch.lerp(model.embeddings[:1], model.embeddings[1:], 0.125)
+    expected = model(torch.tensor([2]), {"embeddings": latent})[0]
+    torch.testing.assert_close(between, expected)
+
+
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (33, 17), (48, 27), (180, 320)])
 def test_any_size_and_number_of_frames(n_frames, height, width):
