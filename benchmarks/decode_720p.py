@@ -30,7 +30,8 @@ def make_random_file(path: Path, bpp: float) -> int:
         color=resolve_tags(height=HEIGHT, chroma=420), codec="none", n_bytes=None,
     )  # fmt: skip
     plan = make_plan(
-        EncodeOptions(target=Target(bpp=bpp)), n_frames=N_FRAMES, height=HEIGHT, width=WIDTH,
+        EncodeOptions(arch="hnerv", target=Target(bpp=bpp)),
+        n_frames=N_FRAMES, height=HEIGHT, width=WIDTH,
         frame_rate=Fraction(25), overhead_bytes=140,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -38,8 +39,8 @@ def make_random_file(path: Path, bpp: float) -> int:
     torch.nn.init.normal_(model.get_parameter("embeddings"))
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
-    quantizer.initialize(parameters, relative_step=0.7)
-    path.write_bytes(make_file(plan, info, quantizer.quantize(parameters), b""))
+    quantizer.initialize(parameters)
+    path.write_bytes(make_file(plan, info, quantizer.quantize(parameters, octaves=1.5), b""))
     return plan.n_params
 
 
