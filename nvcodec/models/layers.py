@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvcodec.models import winograd
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
@@ -150,11 +152,19 @@ class UpBlock(nn.Module):
             )
             if self.conv.kernel_size[0] % 2 == 0:
                 x = F.pad(x, (0, 1, 0, 1))
+        shuffles = self.kind == "pshuffle"
+        # Before the shuffle the same values come without a second pass in another layout.
+        early = shuffles and isinstance(self.norm, nn.Identity)
+        if self.kind != "deconv" and winograd.pays(x, self.conv.weight):
+            assert self.conv.bias is not None
+            stride = self.stride if shuffles else 1
+            gelu = early and ACTIVATION_NAMES[self.activation] == "gelu"
+            x = winograd.up_conv(x, self.conv.weight, self.conv.bias, stride=stride, gelu=gelu)
+            return x if gelu else activate(self.activation, self.norm(x))
         x = self.conv(x)
-        if self.kind == "pshuffle":
-            if isinstance(self.norm, nn.Identity):
-                # The same values as after the shuffle, without a second pass in another layout.
-                return F.pixel_shuffle(activate(self.activation, x), self.stride)
+        if early:
+            return F.pixel_shuffle(activate(self.activation, x), self.stride)
+        if shuffles:
             x = F.pixel_shuffle(x, self.stride)
         return activate(self.activation, self.norm(x))
 
