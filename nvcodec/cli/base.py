@@ -76,6 +76,9 @@ class Program(click.Group):
 )
 def main() -> None:
     """Overfit a small network to a video, and keep its weights in one .nrv file."""
+    # Read when PyTorch is loaded: threads that wait for each other in a loop make a run ten times
+    # slower as soon as another program needs a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def check_stdout(json: bool) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nvcodec.bitstream.tensors import QTensor
+from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
-from nvcodec.codec.drawing import Drawing, shrink
-from nvcodec.codec.losses import distortion
+from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
@@ -55,7 +54,6 @@ class Fit:
         is 0, pixels do not count.
         """
         self.frames = frames
-        self.mask = mask
         self.n_clips = math.ceil(len(frames) / model.clip_frames)
         self.settings = settings
         self.device = frames.device
@@ -64,6 +62,7 @@ class Fit:
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
         self.drawing = Drawing(self.model, self._new_side_heads())
+        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings)
         self.model.train()
         self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None
@@ -118,9 +117,7 @@ class Fit:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
-        loss = self._loss(clips)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.loss = float(loss.detach())
+        self.loss = self._backward(clips)
         if math.isfinite(self.loss):
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -200,47 +197,26 @@ class Fit:
         clips, self.order = self.order[:n], self.order[n:]
         return clips.to(self.device)
 
-    def _frames_of(self, clips: Tensor) -> Tensor:
-        """Return the indices of all frames of these clips; the last clip may go beyond the end."""
-        n = self.model.clip_frames
-        return (clips[:, None] * n + torch.arange(n, device=clips.device)).flatten()
-
-    def _analyse(self, clips: Tensor) -> Tensor:
-        """Return the latents that the encoder network makes; the last frame fills the last clip."""
-        assert self.analysis is not None
-        index = self._frames_of(clips).clamp_max(len(self.frames) - 1)
-        latents: Tensor = self.analysis(self.frames[index].float().div_(255))
-        return latents
-
-    def _loss(self, clips: Tensor) -> Tensor:
-        index = self._frames_of(clips)
-        index = index[index < len(self.frames)]
-        # The layout of what is drawn: mixed ones make each operation of the loss six times slower.
-        target = self.frames[index].contiguous(memory_format=torch.channels_last).float().div_(255)
-        mask = None if self.mask is None else self.mask[index].float()
-        bits, latents = None, None
-        values: dict[str, Tensor] = {}
+    def _backward(self, clips: Tensor) -> float:
+        """Find the gradients of the batch's loss and return the loss."""
+        bits = latents = rate_loss = None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
             if self.quantizer is not None:
                 values, latents, bits = self._quantized(clips)
-            elif self.masks:
-                values = {k: self.model.get_parameter(k) * mask for k, mask in self.masks.items()}
-            if self.analysis is not None:
-                latents = {self.model.latent_names[0]: self._analyse(clips)}
-            values = {f"model.{name}": value for name, value in values.items()}
-            drawn, *coarse = functional_call(self.drawing, values, (index, latents))
-        loss, mse = distortion(self.settings.loss, drawn.float(), target, mask)
-        for picture in coarse:
-            size = picture.shape[-2:]
-            small = shrink(target, size)
-            known = None if mask is None else (shrink(mask, size) == 1).float()
-            coarse_loss, _ = distortion("l2", picture.float(), small, known)
-            loss = loss + self.settings.side_weight * coarse_loss
+                rate_loss = self.rate.pressure / self.rate.target_bits * bits
+            else:
+                named = dict(self.model.named_parameters())
+                values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
+        values = {f"model.{name}": value for name, value in values.items()}
+        if self.drawing.heads is not None:
+            values |= {f"heads.{name}": p for name, p in self.drawing.heads.named_parameters()}
+        loss, mse = self.batch_loss.backward(
+            clips, values, latents or None, self.analysis, rate_loss
+        )
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
         if bits is not None:
-            loss = loss + self.rate.pressure / self.rate.target_bits * bits
             self._control_rate(float(bits.detach()))
         return loss
 
@@ -287,11 +263,12 @@ class Fit:
     @torch.no_grad()
     def _free_latents(self) -> None:
         """Turn what the encoder makes of every clip into parameters and drop the encoder."""
+        assert self.analysis is not None
         (name,) = self.model.latent_names
         stored = self.model.get_parameter(name)
         for first in range(0, self.n_clips, 4):
             clips = torch.arange(first, min(first + 4, self.n_clips), device=self.device)
-            stored[clips] = self._analyse(clips)
+            stored[clips] = self.batch_loss.analyse(self.analysis, clips)
         self.analysis = None
         self._renew_optimizers()
 

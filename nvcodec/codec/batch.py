@@ -1,0 +1,141 @@
+"""The distortion of a batch and its gradients; on a CPU every clip on a thread of its own."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nvcodec.codec.drawing import Drawing, shrink
+from nvcodec.codec.losses import distortion
+from nvcodec.codec.settings import FitSettings
+from nvcodec.codec.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What some clips of a batch add to it."""
+
+    loss: float
+    mse: Tensor
+    gradients: tuple[Tensor | None, ...]
+    latent_gradients: tuple[Tensor, ...]
+
+
+class BatchLoss:
+    """Draws clips of the video and finds how far they are from it, and which way to go."""
+
+    def __init__(
+        self, drawing: Drawing, frames: Tensor, mask: Tensor | None, settings: FitSettings
+    ) -> None:
+        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts."""
+        self.frames, self.mask, self.settings = frames, mask, settings
+        self.clip_frames = drawing.model.clip_frames
+        self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
+        n_workers = 1
+        # Running statistics need all clips of a batch at once.
+        if frames.device.type == "cpu" and not list(drawing.buffers()):
+            n_workers = min(settings.batch // self.clip_frames, torch.get_num_threads())
+        self.workers = Workers(n_workers) if n_workers > 1 else None
+        # Parameters are exchanged within a network, so that each thread needs its own.
+        self.drawings = [drawing] + [deepcopy(drawing) for _ in range(n_workers - 1)]
+
+    def frames_of(self, clips: Tensor) -> Tensor:
+        """Return the indices of all frames of these clips; the last clip may go beyond the end."""
+        n = self.clip_frames
+        return (clips[:, None] * n + torch.arange(n, device=clips.device)).flatten()
+
+    def analyse(self, analysis: nn.Module, clips: Tensor) -> Tensor:
+        """Return the latents that the encoder network makes; the last frame fills the last clip."""
+        index = self.frames_of(clips).clamp_max(len(self.frames) - 1)
+        latents: Tensor = analysis(self.frames[index].float().div_(255))
+        return latents
+
+    def backward(
+        self,
+        clips: Tensor,
+        values: dict[str, Tensor],
+        latents: dict[str, Tensor] | None,
+        analysis: nn.Module | None,
+        extra_loss: Tensor | None,
+    ) -> tuple[float, Tensor]:
+        """Backpropagate the mean distortion of clips, plus extra_loss; return both sums.
+
+        `values` are the tensors to draw with, by the names of the Drawing's parameters, `latents`
+        those of the clips; without them `analysis` makes them, or they are among `values`. The
+        second result holds the MSEs of the frames.
+        """
+        sources = [v for v in values.values() if v.requires_grad]
+        names = [k for k, v in values.items() if v.requires_grad]
+        leaves = {k: v.detach().requires_grad_(v.requires_grad) for k, v in values.items()}
+        wanted = [leaves[name] for name in names]
+        if analysis is not None:
+            sources = sources + list(analysis.parameters())
+            wanted = wanted + list(analysis.parameters())
+        n_frames = int((self.frames_of(clips) < len(self.frames)).sum())
+        n_parts = min(len(clips), len(self.drawings))
+
+        def work(i: int) -> _Part:
+            here = slice(i * len(clips) // n_parts, (i + 1) * len(clips) // n_parts)
+            own = latents and {k: z[here].detach().requires_grad_() for k, z in latents.items()}
+            return self._part(
+                self.drawings[i], clips[here], leaves, wanted, own, analysis, n_frames
+            )
+
+        if self.workers is not None and n_parts > 1:
+            parts = self.workers.map(work, range(n_parts))
+        else:
+            parts = [work(i) for i in range(n_parts)]
+        roots: list[Tensor] = []
+        gradients: list[Tensor | None] = []
+        for i, source in enumerate(sources):
+            given = [g for part in parts if (g := part.gradients[i]) is not None]
+            if given:
+                roots.append(source)
+                gradients.append(sum(given[1:], given[0]))
+        for i, latent in enumerate((latents or {}).values()):
+            roots.append(latent)
+            gradients.append(torch.cat([part.latent_gradients[i] for part in parts]))
+        loss = math.fsum(part.loss for part in parts)
+        if extra_loss is not None:
+            roots.append(extra_loss)
+            gradients.append(None)
+            loss += float(extra_loss.detach())
+        torch.autograd.backward(roots, gradients)
+        return loss, torch.cat([part.mse for part in parts])
+
+    def _part(
+        self,
+        drawing: Drawing,
+        clips: Tensor,
+        leaves: dict[str, Tensor],
+        wanted: list[Tensor],
+        latents: dict[str, Tensor] | None,
+        analysis: nn.Module | None,
+        n_frames: int,
+    ) -> _Part:
+        s = self.settings
+        index = self.frames_of(clips)
+        index = index[index < len(self.frames)]
+        # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
+        target = self.frames[index].contiguous(memory_format=torch.channels_last).float().div_(255)
+        mask = None if self.mask is None else self.mask[index].float()
+        own = list((latents or {}).values())
+        with torch.autocast(self.frames.device.type, torch.bfloat16, enabled=s.bf16):
+            if analysis is not None:
+                latents = {self.latent_name: self.analyse(analysis, clips)}
+            drawn, *coarse = functional_call(drawing, leaves, (index, latents))
+        loss, mse = distortion(s.loss, drawn.float(), target, mask)
+        for picture in coarse:
+            size = picture.shape[-2:]
+            small = shrink(target, size)
+            known = None if mask is None else (shrink(mask, size) == 1).float()
+            loss = loss + s.side_weight * distortion("l2", picture.float(), small, known)[0]
+        loss = loss * (len(index) / n_frames)
+        found = torch.autograd.grad(loss, [*wanted, *own], allow_unused=True)
+        n = len(wanted)
+        return _Part(float(loss.detach()), mse, found[:n], found[n:])
