@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import reference_decoder
 import torch
 from click.testing import CliRunner
 
-from nvcodec import cli, errors
+from nvcodec import cli, errors, fields
 from nvcodec.bitstream.extras import pack_track
 from nvcodec.bitstream.tensors import dequantize
 from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_uint8
+from nvcodec.models import ARCHITECTURES
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "vectors"
@@ -117,6 +119,30 @@ def test_info(path):
     record = record_of(path)
     assert sha256(path.read_bytes()) == record["sha256"]
     assert make.key_info(path) == record["info"]
+
+
+def test_every_choice_has_a_vector():
+    seen = defaultdict(set)
+    for path in VALID:
+        for segment in reference(path)[0].segments:
+            for tensor in segment.tensors.values():
+                seen["row axis"].add(tensor.row_axis)
+                seen["mode"].add(tensor.mode)
+                seen["step"] |= set(tensor.steps)
+                seen["scale"] |= set(tensor.scales)
+            for name, value in segment.config.items():
+                seen[segment.header["arch_id"], name].add(str(value))
+    assert seen["row axis"] == {None, 0, 1}
+    assert seen["mode"] == {0, 1}
+    assert {0, 255} <= seen["step"]
+    assert {0, 1, 63} <= seen["scale"]
+    for arch_id, cls in ARCHITECTURES.values():
+        for name, _, bounds, meaning in fields.describe(cls.Config):
+            if ": 0 " in meaning and name != "activation":
+                low, high = map(int, bounds.split(".."))
+                assert seen[arch_id, name] == set(map(str, range(low, high + 1)))
+    activations = set().union(*(seen[arch_id, "activation"] for arch_id in (1, 2, 3)))
+    assert activations == set(map(str, range(9)))
 
 
 @pytest.mark.parametrize("path", FAULTY, ids=name_of)

@@ -6,6 +6,7 @@ import dataclasses
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ def fault(
     return Fault(what=what, build=build, error=error, message=message, valid=valid)
 
 
+@cache
 def base() -> bytes:
     """Return the file that most faults are made of."""
     return COMMON["smallest"][1]()

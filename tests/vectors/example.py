@@ -19,7 +19,6 @@ from reference_decoder.container import (
 
 FILE = Path(__file__).parent / "common" / "smallest.nrv"
 N_CALLS, N_SYMBOLS, N_WEIGHTS, N_PIXELS = 16, 8, 4, 4
-K = 23
 WORDS_IN_ROW = 4
 
 Row = tuple[bytes, str]
@@ -155,13 +154,14 @@ def section() -> str:
     data = FILE.read_bytes()
     video = decode(data)
     (segment,) = video.segments
-    table = laplace_table(K)
+    k = segment.tensors["head.weight"].scales[0]
+    table = laplace_table(k)
     zero = len(table) // 2 - 1
     return TEXT.format(
         n_bytes=len(data),
         dump="\n".join(dump(video, data)),
         trace="\n".join(trace(video)),
-        k=K,
+        k=k,
         zero=table[zero],
         side="\n".join(wrap(listed(table[zero + 1 : -1]), 96)),
         escape=table[-1],
@@ -190,8 +190,8 @@ all 0; then the symbols. The state is that after the call, in hexadecimal.
 |---|---|---|---|---|
 {trace}
 
-The table of scale index {k} has {zero} for the value 0, {escape} for ESC, and for the values
-1, 2, 3...
+The table of scale index {k}, that of head.weight, has {zero} for the value 0, {escape} for ESC, and
+for the values 1, 2, 3...
 
 ```side
 {side}
