@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference_decoder import RangeDecoder, tensor
+from reference_decoder import container as reference
+from reference_decoder.networks import ARCHITECTURES as NETWORKS
 
 from nvcodec import fields
 from nvcodec.bitstream import container, laplace
@@ -109,6 +111,33 @@ def test_architecture_configs():
     assert set(headings) == set(classes)
     for name, cls in classes.items():
         assert field_table(f"{name} config") == fields.describe(cls.Config)
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("StreamHeader", reference.STREAM_HEADER),
+        ("SegmentHeader", reference.SEGMENT_HEADER),
+        ("TimingHeader", reference.TIMING_HEADER),
+        ("Display", reference.DISPLAY),
+        ("TrackHeader", reference.TRACK_HEADER),
+        *zip(
+            ("PacketTime", "PacketDuration", "PacketSkip", "PacketCue"),
+            (table for _, table in reference.PACKET_PARTS),
+            strict=True,
+        ),
+        ("Chapter", reference.CHAPTER),
+        ("Tag", reference.TAG),
+        *((f"{cls.__name__} config", cls.fields) for cls in NETWORKS.values()),
+    ],
+)
+def test_tables_of_the_reference_decoder(heading, table):
+    rows = []
+    for name, kind, low, high in table:
+        kind, _, most = kind.partition("*")
+        bounds = f"{low}..{high}" + (" bytes" if kind in ("utf8", "blob") else "")
+        rows.append((name, f"{kind}[1..{most}]" if most else kind, bounds))
+    assert rows == [row[:3] for row in field_table(heading)]
 
 
 def test_sections():

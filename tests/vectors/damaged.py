@@ -169,17 +169,17 @@ def _append(writer: SymbolWriter, q: Any) -> None:
 
 
 def bad_escape(writer: SymbolWriter, q: Any) -> None:
-    """Escape a zero."""
+    """Escape the largest value that has a symbol of its own."""
     writer.uniform(np.array([0]), 3)
     writer.uniform(np.array([0]), 2)
     writer.uniform(np.array([100]), 256)
     writer.uniform(np.array([20]), 64)
     largest = laplace.support(20)
-    # A value beyond the table is escaped; its plain form is then exchanged for 0.
+    # The next value is escaped; its plain form is then exchanged.
     coded = q.symbols.ravel().copy()
     coded[0] = largest + 1
     plain_form = writer.uniform
-    writer.uniform = lambda values, n: plain_form(np.full_like(values, 1 << 15), n)
+    writer.uniform = lambda values, n: plain_form(np.full_like(values, (1 << 15) + largest), n)
     try:
         writer.laplace(coded, 20)
     finally:
@@ -478,7 +478,9 @@ FAULTY: dict[str, Fault] = {
         "Words of noise", lambda: words(lambda w: np.random.default_rng(0).bytes(len(w))), ""
     ),
     "hash": fault("Another hash of the tensors", lambda: segment(tensors_sha256=1), "their hash"),
-    "escape": fault("An escaped 0", lambda: stream(bad_escape), "has its own symbol"),
+    "escape": fault(
+        "An escaped value that has its own symbol", lambda: stream(bad_escape), "has its own symbol"
+    ),
     "step-index": fault(
         "A step index of -1", lambda: stream(bad_index(256, 0, -1)), "step (embeddings) indices"
     ),

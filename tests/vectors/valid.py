@@ -214,8 +214,8 @@ UNCOMMON: dict[str, Recipe] = {
     ),
     "hnerv-swish": option("hnerv", "Activation swish, output sigmoid", activation=5, output=1),
     "hnerv-softplus": option(
-        "hnerv", "Activation softplus, widths by the stride's square root", activation=6,
-        fc_dim=12, reduction_percent=0, lower_width=1, strides=(4, 2),
+        "hnerv", "Activation softplus, widths by the stride's square root, ties both ways",
+        activation=6, fc_dim=15, reduction_percent=0, lower_width=1, strides=(4, 3, 4),
     ),
     "hnerv-hardswish": option(
         "hnerv", "Activation hardswish, output linear", activation=7, output=2
@@ -264,7 +264,7 @@ UNCOMMON: dict[str, Recipe] = {
     ),
     "nerv-stride-1": option(
         "nerv", "A stage that does not enlarge keeps its width", strides=(2, 1, 2), blocks=(2,),
-        reduction_percent=150, lower_width=1, activation=8,
+        expansion_percent=150, reduction_percent=150, lower_width=1, activation=8,
     ),
     "nerv-stem": option("nerv", "No hidden layer in the stem", stem_layers=0, pe_levels=3),
     "nerv-deep-stem": option("nerv", "Three hidden layers, output linear", stem_layers=3, output=2),
@@ -292,7 +292,8 @@ UNCOMMON: dict[str, Recipe] = {
         activation=3,
     ),
     "enerv-bilinear": option(
-        "enerv", "bilinear after the first stage, output linear", upsampling=2, output=2, fc_dim=3
+        "enerv", "First block with C_0 = C_1, then bilinear, output linear", upsampling=2, output=2,
+        fc_dim=3, expansion_percent=100,
     ),
     "enerv-numbers": option(
         "enerv", "Numbers without a positional encoding, output tanh", output=0, pe_levels=0
