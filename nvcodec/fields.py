@@ -142,7 +142,8 @@ class ByteReader:
             byte = self.integer("u8")
             value |= (byte & 0x7F) << shift
             shift += 7
-            if value > limit or (byte == 0 and shift > 7):
+            endless = byte > 0x7F and shift >= limit.bit_length()
+            if value > limit or endless or (byte == 0 and shift > 7):
                 raise CorruptError(
                     f"variable-length integer at byte {start} of {self.what} is too large or "
                     f"not in its shortest form, allowed is 0 to {limit}"

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference_decoder import RangeDecoder, tensor
+from reference_decoder import container as reference
+from reference_decoder.networks import ARCHITECTURES as NETWORKS
 
 from nvcodec import fields
 from nvcodec.bitstream import container, laplace
@@ -20,7 +22,7 @@ from nvcodec.bitstream.extras import (
     PacketTime,
     TimingHeader,
 )
-from nvcodec.bitstream.header import SegmentHeader, StreamHeader
+from nvcodec.bitstream.header import CHROMA_FORMATS, SegmentHeader, StreamHeader
 from nvcodec.bitstream.tensors import (
     QTensor,
     TensorSpec,
@@ -29,8 +31,8 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
 )
 from nvcodec.limits import DEFAULT
-from nvcodec.media import Chapter, Display, Tag, TrackHeader
-from nvcodec.models import ARCHITECTURES
+from nvcodec.media import AUDIO, SUBTITLES, Chapter, Display, Tag, TrackHeader
+from nvcodec.models import ARCHITECTURES, layers
 
 SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
 
@@ -76,12 +78,66 @@ def test_records(cls):
     assert field_table(cls.__name__) == fields.describe(cls)
 
 
+def registry(name):
+    """Return a row of the registries as names by number."""
+    row = re.search(rf"\n\| {name} \| section [\d.]+ \| (.*) \|\n", SPEC)[1]
+    return {int(number): name for number, name in (e.split(" ") for e in row.split(", "))}
+
+
+def test_registries():
+    architectures = {"hnerv": "HNeRV", "nerv": "NeRV", "enerv": "E-NeRV"}
+    architectures |= {"3dnerv": "3DNeRV", "canvas": "Canvas"}
+    assert registry("architectures") == {
+        number: architectures[name] for name, (number, _) in ARCHITECTURES.items()
+    }
+    for title, names in (
+        ("activations", layers.ACTIVATION_NAMES),
+        ("last functions", layers.OUTPUT_NAMES),
+        ("upsampling", layers.UPSAMPLING_NAMES),
+        ("normalisation", layers.NORM_NAMES),
+    ):
+        assert registry(title) == dict(enumerate(names))
+    assert registry("kinds of tracks") == {AUDIO: "audio", SUBTITLES: "subtitles"}
+    chroma = ", ".join(map(str, sorted(CHROMA_FORMATS)))
+    assert f"| chroma formats | section 4 | {chroma} |" in SPEC
+    types = set(re.findall(r"\n\| `(\w{3}[\w ])` \|", SPEC.split("## 4 ")[0]))
+    known = ("VIDEO_HEADER", "SEGMENT", "METADATA", "TRACK", "CHAPTERS", "TAGS", "TIMING")
+    assert types == {getattr(container, name) for name in (*known, "DISPLAY", "END")}
+
+
 def test_architecture_configs():
     headings = re.findall(r"\n### (\w+) config\n", SPEC)
     classes = {cls.__name__: cls for _, cls in ARCHITECTURES.values()}
     assert set(headings) == set(classes)
     for name, cls in classes.items():
         assert field_table(f"{name} config") == fields.describe(cls.Config)
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("StreamHeader", reference.STREAM_HEADER),
+        ("SegmentHeader", reference.SEGMENT_HEADER),
+        ("TimingHeader", reference.TIMING_HEADER),
+        ("Display", reference.DISPLAY),
+        ("TrackHeader", reference.TRACK_HEADER),
+        *zip(
+            ("PacketTime", "PacketDuration", "PacketSkip", "PacketCue"),
+            (table for _, table in reference.PACKET_PARTS),
+            strict=True,
+        ),
+        ("Chapter", reference.CHAPTER),
+        ("Tag", reference.TAG),
+        *((f"{cls.__name__} config", cls.fields) for cls in NETWORKS.values()),
+    ],
+)
+def test_tables_of_the_reference_decoder(heading, table):
+    rows = []
+    for name, kind, low, high in table:
+        kind, _, most = kind.partition("*")
+        bounds = f"{low}..{high}" + (" bytes" if kind in ("utf8", "blob") else "")
+        rows.append((name, f"{kind}[1..{most}]" if most else kind, bounds))
+    assert rows == [row[:3] for row in field_table(heading)]
 
 
 def test_sections():
@@ -112,6 +168,10 @@ def test_limits():
     assert "| coded integers of a segment | 2^28 |" in SPEC
     assert f"| frames of a file | {DEFAULT.max_frames} " in SPEC
     assert f"| segments of a file | {DEFAULT.max_segments} |" in SPEC
+    assert DEFAULT.max_activations == 2**30
+    assert "| values of the largest feature map | 2^30 |" in SPEC
+    assert DEFAULT.max_macs == 2**45
+    assert "| multiply-accumulates of a frame | 2^45 |" in SPEC
     assert DEFAULT.max_metadata_bytes == 2**20
     assert DEFAULT.max_track_bytes == 2**30
     assert DEFAULT.max_packets == 2**24

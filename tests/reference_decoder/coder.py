@@ -1,17 +1,20 @@
-"""A decoder written from bitstream_spec.md alone: plain integers, no numpy, no constriction.
-
-The tests compare the product with it; it shares no code with the product on purpose.
-"""
+"""Sections 6 and 7: the range decoder, its tables, and tensors of integers."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+
+from reference_decoder.errors import Corrupt, check
 
 MASK = (1 << 64) - 1
 
 
 class RangeDecoder:
     def __init__(self, data: bytes) -> None:
+        check(len(data) % 4 == 0, "the stream is not made of words")
         self.words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
         self.n_read = 0
         self.n_symbols = 0
@@ -21,20 +24,19 @@ class RangeDecoder:
 
     def next_word(self) -> int:
         self.n_read += 1
+        # Section 7.2: many more words were read than there are.
+        check(self.n_read <= len(self.words) + 4, "the stream ends before its symbols")
         return self.words[self.n_read - 1] if self.n_read <= len(self.words) else 0
 
-    def symbol(self, table: list[int]) -> int:
+    def symbol(self, left: list[int]) -> int:
+        """Read one symbol; `left` holds the sums of the frequencies before each, and all."""
         self.n_symbols += 1
         scale = self.range >> 24
         quantile = ((self.point - self.lower) & MASK) // scale
-        if quantile >= 1 << 24:
-            raise ValueError("corrupt")
-        left = index = 0
-        while quantile >= left + table[index]:
-            left += table[index]
-            index += 1
-        self.lower = (self.lower + scale * left) & MASK
-        self.range = scale * table[index]
+        check(quantile < 1 << 24, "the stream leaves the coder's range")
+        index = bisect_right(left, quantile) - 1
+        self.lower = (self.lower + scale * left[index]) & MASK
+        self.range = scale * (left[index + 1] - left[index])
         if self.range < 1 << 32:
             self.lower = self.lower << 32 & MASK
             self.range <<= 32
@@ -49,22 +51,33 @@ class RangeDecoder:
         return self.words[self.n_read - 2 :] == ([last, 0] if beyond == last else [last])
 
     def uniform(self, n: int) -> int:
-        edges = [(i << 24) // n for i in range(n + 1)]
-        return self.symbol([edges[i + 1] - edges[i] for i in range(n)])
+        return self.symbol(uniform_left(n))
 
     def laplace(self, count: int, k: int) -> list[int]:
         if k == 0:
             return [0] * count
-        table = laplace_table(k)
-        largest = len(table) // 2 - 1
-        values = [self.symbol(table) - largest for _ in range(count)]
+        left = laplace_left(k)
+        largest = (len(left) - 2) // 2
+        values = [self.symbol(left) - largest for _ in range(count)]
         return [self.escaped(largest) if value > largest else value for value in values]
 
     def escaped(self, largest: int) -> int:
         value = self.uniform(65536) - 32768
-        if abs(value) <= largest:
-            raise ValueError("corrupt")
+        check(abs(value) > largest, "a value with a symbol of its own is escaped")
         return value
+
+
+@lru_cache
+def uniform_left(n: int) -> list[int]:
+    return [(i << 24) // n for i in range(n + 1)]
+
+
+@lru_cache
+def laplace_left(k: int) -> list[int]:
+    left = [0]
+    for frequency in laplace_table(k):
+        left.append(left[-1] + frequency)
+    return left
 
 
 def laplace_table(k: int) -> list[int]:
@@ -87,13 +100,21 @@ def indices(decoder: RangeDecoder, count: int, n: int) -> list[int]:
     if count > 1:
         for delta in decoder.laplace(count - 1, decoder.uniform(64)):
             values.append(values[-1] + delta)
+    check(min(values) >= 0 and max(values) < n, "an index is out of its range")
     return values
 
 
-def tensor(
-    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool
-) -> tuple[list[int], list[int]]:
-    """Return the step indices and the symbols in C order."""
+@dataclass
+class Tensor:
+    row_axis: int | None
+    mode: int
+    steps: list[int]
+    scales: list[int]
+    symbols: list[int]
+    """In C order."""
+
+
+def read_tensor(decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool) -> Tensor:
     size = math.prod(shape)
     axis = decoder.uniform(1 + min(len(shape), 2)) if shape else 0
     n_rows = shape[axis - 1] if axis else 1
@@ -107,11 +128,20 @@ def tensor(
     symbols = [0] * size
     for k in range(1, 64):
         of_scale = [p for row in range(n_rows) if scales[row] == k for p in places[row]]
-        if of_scale:
-            for place, value in zip(of_scale, decoder.laplace(len(of_scale), k), strict=True):
-                symbols[place] = value
+        for place, value in zip(of_scale, decoder.laplace(len(of_scale), k), strict=True):
+            symbols[place] = value
     if mode == 1:
         frame = size // shape[0]
         for place in range(frame, size):
             symbols[place] += symbols[place - frame]
-    return steps, symbols
+            if not -32768 <= symbols[place] <= 32767:
+                raise Corrupt("a symbol is out of its range")
+    return Tensor(axis - 1 if axis else None, mode, steps, scales, symbols)
+
+
+def tensor(
+    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool
+) -> tuple[list[int], list[int]]:
+    """Return the step indices and the symbols in C order."""
+    read = read_tensor(decoder, shape, temporal)
+    return read.steps, read.symbols

@@ -1,0 +1,134 @@
+"""A whole file: sections 5, 8 and 10."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reference_decoder.coder import RangeDecoder, Tensor, read_tensor
+from reference_decoder.container import (
+    CHAPTER,
+    DISPLAY,
+    TAG,
+    Chunk,
+    Reader,
+    Record,
+    check_tiling,
+    limit,
+    read_chunks,
+    read_header,
+    read_records,
+    read_segment,
+    read_times,
+    read_track,
+    text,
+    whole,
+)
+from reference_decoder.errors import Unsupported, check
+from reference_decoder.networks import ARCHITECTURES, Network
+
+MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
+
+
+@dataclass
+class Segment:
+    header: Record
+    config: Record
+    network: Network
+    tensors: dict[str, Tensor]
+    sha256: str
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    """The 32-bit values of section 8, held in 64 bits."""
+
+
+@dataclass
+class Video:
+    chunks: list[Chunk]
+    header: Record
+    segments: list[Segment]
+    metadata: str = ""
+    times: tuple[Record, list[int]] | None = None
+    display: Record | None = None
+    chapters: list[Record] = field(default_factory=list)
+    tags: list[Record] = field(default_factory=list)
+    tracks: list[Record] = field(default_factory=list)
+
+    def values(self, index: int) -> np.ndarray:
+        """Return frame `index` before it is rounded: (3, height, width) of 64-bit floats."""
+        segment = [s for s in self.segments if s.header["first_frame"] <= index][-1]
+        t = index - segment.header["first_frame"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return segment.network.draw(segment.weights, t)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return frame `index` as 8-bit RGB (height, width, 3)."""
+        y = self.values(index)
+        y = np.where(np.isnan(y), 0, np.clip(y, 0, 1))
+        return np.rint(255 * y).astype(np.uint8).transpose(1, 2, 0)
+
+    def frames(self) -> np.ndarray:
+        """Return all frames, (n, height, width, 3)."""
+        return np.stack([self.frame(i) for i in range(self.header["n_frames"])])
+
+
+def decode(data: bytes) -> Video:
+    """Read a whole file up to its weights; raise Invalid."""
+    chunks = read_chunks(data)
+    header = read_header(chunks[0].payload)
+    parts = [read_segment(chunk.payload) for chunk in chunks if chunk.type == "SEGM"]
+    check_tiling(header, [part[0] for part in parts])
+    video = Video(chunks, header, [])
+    for chunk in chunks:
+        if chunk.type == "meTA":
+            video.metadata = text(chunk.payload)
+        elif chunk.type == "tiME":
+            video.times = read_times(chunk.payload, header["n_frames"])
+        elif chunk.type == "diSP":
+            video.display = whole(chunk.payload, DISPLAY)
+        elif chunk.type == "chAP":
+            video.chapters = read_records(chunk.payload, CHAPTER, 1024)
+        elif chunk.type == "taGS":
+            video.tags = read_records(chunk.payload, TAG, 256)
+        elif chunk.type == "trAK":
+            limit(len(video.tracks) + 1, 64, "tracks")
+            video.tracks.append(read_track(chunk.payload))
+    video.segments = [read_network(header, *part) for part in parts]
+    return video
+
+
+def read_network(header: Record, segment: Record, config: bytes, words: bytes) -> Segment:
+    if segment["arch_id"] not in ARCHITECTURES:
+        raise Unsupported(f"architecture {segment['arch_id']}")
+    architecture = ARCHITECTURES[segment["arch_id"]]
+    reader = Reader(config)
+    values = reader.record(architecture.fields)
+    reader.end()
+    network = architecture(values, segment["n_frames"], header["height"], header["width"])
+    n_weights = sum(math.prod(shape) for _, shape, _ in network.shapes)
+    limit(n_weights, 1 << 28, "coded integers")
+    decoder = RangeDecoder(words)
+    tensors = {
+        name: read_tensor(decoder, shape, temporal) for name, shape, temporal in network.shapes
+    }
+    check(decoder.finished(), "the stream does not end as it must")
+    digest = hashlib.sha256()
+    for tensor in tensors.values():
+        digest.update(bytes(tensor.steps))
+        digest.update(np.array(tensor.symbols, dtype="<i2").tobytes())
+    expected = int.from_bytes(digest.digest()[:8], "little")
+    check(segment["tensors_sha256"] == expected, "the tensors do not match their hash")
+    read = Segment(segment, values, network, tensors, digest.hexdigest())
+    for name, shape, _ in network.shapes:
+        read.weights[name] = dequantize(tensors[name], shape)
+    return read
+
+
+def dequantize(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    steps = np.array([MANTISSAS[s & 7] * 2.0 ** ((s >> 3) - 39) for s in tensor.steps])
+    if tensor.row_axis is not None:
+        steps = steps.reshape([-1 if a == tensor.row_axis else 1 for a in range(len(shape))])
+    exact = np.array(tensor.symbols, dtype=np.float64).reshape(shape) * steps
+    return exact.astype(np.float32).astype(np.float64)

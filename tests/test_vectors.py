@@ -1,0 +1,267 @@
+"""Golden files: the product and the reference decoder agree on every one of them."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_decoder
+import torch
+from click.testing import CliRunner
+
+from nvcodec import cli, errors, fields
+from nvcodec.bitstream.extras import pack_track
+from nvcodec.bitstream.tensors import dequantize
+from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_uint8
+from nvcodec.models import ARCHITECTURES
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "tests" / "vectors"
+VALID = sorted([*FOLDER.glob("common/*.nrv"), *FOLDER.glob("uncommon/*.nrv")])
+FAULTY = sorted(FOLDER.glob("faulty/*.nrv"))
+MATRIX = [FOLDER / "common" / f"{name}.nrv" for name in ("3dnerv", "canvas", "enerv", "segments")]
+EXIT_CODES = {
+    4: reference_decoder.Corrupt,
+    5: reference_decoder.Unsupported,
+    6: reference_decoder.TooLarge,
+}
+
+sys.path.append(str(FOLDER))
+
+
+def name_of(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def record_of(path):
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@cache
+def reference(path):
+    """Return what the reference decoder reads, and its frames."""
+    video = reference_decoder.decode(path.read_bytes())
+    return video, video.frames()
+
+
+def assert_frames_conform(frames, path):
+    """Clause C2: at least 99.9 % of the samples are those of the reference, none is off by 2."""
+    difference = np.abs(frames.astype(int) - reference(path)[1])
+    assert difference.max() <= 1
+    assert (difference == 0).mean() >= 0.999
+
+
+@pytest.mark.parametrize("path", VALID, ids=name_of)
+def test_reference_decoder(path):
+    record = record_of(path)
+    video, frames = reference(path)
+    assert [segment.sha256 for segment in video.segments] == record["tensors_sha256"]
+    assert [sha256(frame.tobytes()) for frame in frames] == record["frames_sha256"]
+    assert video.header == record["info"]["header"]
+    assert [s.config for s in video.segments] == [s["config"] for s in record["info"]["segments"]]
+
+
+@pytest.mark.parametrize("path", VALID, ids=name_of)
+def test_product(path):
+    video, _ = reference(path)
+    with VideoFile(path, device="cpu") as product:
+        for mine, theirs in zip(product.stream.segments, video.segments, strict=True):
+            _, tensors = read_tensors(mine, product.stream.header)
+            assert [q.spec.name for q in tensors] == list(theirs.tensors)
+            for q, (name, shape, _) in zip(tensors, theirs.network.shapes, strict=True):
+                assert q.spec.shape == shape
+                assert q.spec.row_axis == theirs.tensors[name].row_axis
+                assert q.steps.tolist() == theirs.tensors[name].steps
+                assert q.symbols.ravel().tolist() == theirs.tensors[name].symbols
+                np.testing.assert_array_equal(dequantize(q), theirs.weights[name])
+        assert_frames_conform(product[:], path)
+        assert_extras_agree(product.stream, video)
+
+
+def assert_extras_agree(stream, video):
+    """What goes with the pictures is read alike."""
+    assert stream.metadata.decode() == video.metadata
+    for records, others in (
+        ([stream.display] * (video.display is not None), [video.display]),
+        (stream.extras.chapters, video.chapters),
+        (stream.extras.tags, video.tags),
+    ):
+        for record, other in zip(records, others, strict=False):
+            assert {key: getattr(record, key) for key in other} == other
+    assert len(stream.extras.chapters) == len(video.chapters)
+    assert len(stream.extras.tags) == len(video.tags)
+    assert (stream.timing is None) == (video.times is None)
+    if stream.timing is not None:
+        assert list(stream.timing.pts) == video.times[1]
+    for track, other in zip(stream.extras.tracks, video.tracks, strict=True):
+        packets = other["packets"]
+        values = {key: getattr(track.header, key) for key in other if key != "packets"}
+        assert values | {"packets": packets} == other
+        assert [{k: getattr(p, k) for k in packets[0]} for p in track.packets] == packets
+        payloads = [c.payload for c in video.chunks if c.type == "trAK"]
+        assert pack_track(track) in payloads
+
+
+@pytest.mark.parametrize("path", VALID, ids=name_of)
+def test_info(path):
+    import make
+
+    record = record_of(path)
+    assert sha256(path.read_bytes()) == record["sha256"]
+    assert make.key_info(path) == record["info"]
+
+
+def test_every_choice_has_a_vector():
+    seen = defaultdict(set)
+    for path in VALID:
+        for segment in reference(path)[0].segments:
+            for tensor in segment.tensors.values():
+                seen["row axis"].add(tensor.row_axis)
+                seen["mode"].add(tensor.mode)
+                seen["step"] |= set(tensor.steps)
+                seen["scale"] |= set(tensor.scales)
+            for name, value in segment.config.items():
+                seen[segment.header["arch_id"], name].add(str(value))
+    assert seen["row axis"] == {None, 0, 1}
+    assert seen["mode"] == {0, 1}
+    assert {0, 255} <= seen["step"]
+    assert {0, 1, 63} <= seen["scale"]
+    for arch_id, cls in ARCHITECTURES.values():
+        for name, _, bounds, meaning in fields.describe(cls.Config):
+            if ": 0 " in meaning and name != "activation":
+                low, high = map(int, bounds.split(".."))
+                assert seen[arch_id, name] == set(map(str, range(low, high + 1)))
+    activations = set().union(*(seen[arch_id, "activation"] for arch_id in (1, 2, 3)))
+    assert activations == set(map(str, range(9)))
+
+
+@pytest.mark.parametrize("path", FAULTY, ids=name_of)
+def test_fault(path):
+    record = record_of(path)
+    data = path.read_bytes()
+    assert sha256(data) == record["sha256"]
+    error = getattr(errors, record["error"])
+    began = time.process_time()
+    with pytest.raises(errors.BitstreamError) as caught:
+        check_structure(data)
+    # A bound against hangs, not a timing.
+    assert time.process_time() - began < 30
+    assert type(caught.value) is error
+    assert record["message"] in str(caught.value)
+    assert error.exit_code == record["exit_code"]
+    result = CliRunner().invoke(cli.main, ["verify", str(path)], prog_name="nvcodec")
+    assert result.exit_code == record["exit_code"], result.output
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", FAULTY, ids=name_of)
+def test_reference_decoder_finds_the_fault(path):
+    record = record_of(path)
+    if record["valid"]:
+        reference_decoder.decode(path.read_bytes())
+        return
+    with pytest.raises(reference_decoder.Invalid) as caught:
+        reference_decoder.decode(path.read_bytes())
+    assert type(caught.value) is EXIT_CODES[record["exit_code"]]
+
+
+def drawn(path, *, batch=1, dtype=torch.float32, layout=None, device="cpu"):
+    """Return all frames of a file, drawn in another way than the usual one."""
+    frames = []
+    with VideoFile(path, device=device, batch=batch) as video, torch.inference_mode():
+        for number, segment in enumerate(video.stream.segments):
+            model = video.load(number).to(dtype)
+            for parameter in model.parameters():
+                if layout is not None and parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=layout)
+            step = batch * model.clip_frames
+            for first in range(0, segment.header.n_frames, step):
+                last = min(first + step, segment.header.n_frames)
+                index = torch.arange(first, last, device=video.device)
+                frames.append(to_uint8(model(index)))
+    return np.concatenate(frames)
+
+
+@pytest.fixture
+def restored_threads():
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("path", MATRIX, ids=name_of)
+@pytest.mark.parametrize(
+    ("n_threads", "onednn", "batch", "layout"),
+    [
+        (2, True, 1, torch.channels_last),
+        (1, False, 1, torch.channels_last),
+        (1, True, 4, torch.channels_last),
+        (1, True, 1, torch.contiguous_format),
+        (2, False, 4, torch.contiguous_format),
+    ],
+    ids=["threads", "plain", "batch", "contiguous", "all"],
+)
+@pytest.mark.usefixtures("restored_threads")
+def test_other_ways_to_draw(path, n_threads, onednn, batch, layout):
+    torch.set_num_threads(n_threads)
+    with torch.backends.mkldnn.flags(enabled=onednn):
+        assert_frames_conform(drawn(path, batch=batch, layout=layout), path)
+
+
+@pytest.mark.parametrize("path", MATRIX, ids=name_of)
+def test_64_bits(path):
+    difference = np.abs(drawn(path, batch=4, dtype=torch.float64).astype(int) - reference(path)[1])
+    assert difference.max() <= 1
+    # Positional encodings are rounded to 32 bits, whatever follows.
+    assert (difference > 0).mean() < 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", VALID, ids=name_of)
+def test_cuda(path):
+    with VideoFile(path, device="cuda") as video:
+        assert_frames_conform(video[:], path)
+    assert_frames_conform(drawn(path, batch=4, device="cuda"), path)
+
+
+def test_documents():
+    import make
+
+    assert make.readme() == (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert make.SPEC.read_text(encoding="utf-8").endswith("\n" + make.spec_sections())
+
+
+def test_vectors_are_small_and_complete():
+    import make
+
+    for folder, recipes in (
+        ("common", make.COMMON),
+        ("uncommon", make.UNCOMMON),
+        ("faulty", make.FAULTY),
+    ):
+        names = {path.stem for path in (FOLDER / folder).glob("*.nrv")}
+        assert names == {path.stem for path in (FOLDER / folder).glob("*.json")}
+        assert set(recipes) <= names
+    paths = [*VALID, *FAULTY]
+    assert max(path.stat().st_size for path in paths) <= make.MAX_BYTES
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.*")) < 1 << 20
+
+
+def test_reference_decoder_is_independent():
+    statement = "import reference_decoder, sys; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", statement], cwd=FOLDER.parent, capture_output=True, text=True
+    )
+    assert not {"nvcodec", "torch", "constriction", "av"} & set(run.stdout.split())
+    assert "reference_decoder.networks" in run.stdout.split()
