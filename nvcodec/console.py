@@ -283,9 +283,18 @@ def _show_encode(console: Console, v: dict[str, Any]) -> None:
 def _show_decode(console: Console, v: dict[str, Any]) -> None:
     _pairs(console, [
         ("file", f"{v['file']}, {v['description']}, {v['frames']} frames"),
+        *_coding(v),
         ("decode only", f"{v['decode_fps']:.1f} frames/s ({v['device']}, batch {v['batch']})"),
         ("end to end", f"{v['end_to_end_fps']:.1f} frames/s"),
     ])  # fmt: skip
+
+
+def _coding(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row on the output's own loss, where it has a codec."""
+    if v["codec"] is None:
+        return []
+    crf = "" if v["crf"] is None else f"crf {v['crf']:g}, "
+    return [("written by", f"{v['codec']}, {crf}{v['loss']}, {v['pixel_format']}")]
 
 
 def _display(display: dict[str, Any]) -> list[tuple[str, str]]:
