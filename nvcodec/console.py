@@ -349,6 +349,19 @@ def _show_interpolate(console: Console, v: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
+def _show_thumbnail(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [("file", f"{v['file']}, frame {v['frame']}, {v['width']}x{v['height']}")])
+
+
+def _show_play(console: Console, v: dict[str, Any]) -> None:
+    shown = "" if v["frames"] is None else f", {v['frames']} frames"
+    _pairs(console, [("played", f"{v['file']} in {v['player']}{shown}")])
+
+
+def _show_serve(console: Console, v: dict[str, Any]) -> None:
+    console.print(printable(v["url"]), soft_wrap=True)
+
+
 def _written(v: dict[str, Any]) -> tuple[str, str]:
     return "file", f"{v['file']}, {v['description']}, {v['frames']} frames"
 
@@ -551,6 +564,9 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "inpaint": (_show_inpaint, False),
     "denoise": (_show_denoise, False),
     "interpolate": (_show_interpolate, False),
+    "thumbnail": (_show_thumbnail, False),
+    "play": (_show_play, False),
+    "serve": (_show_serve, True),
     "info": (_show_info, True),
     "verify": (_show_verify, True),
     "doctor": (_show_doctor, True),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import av
 import numpy as np
@@ -254,7 +254,7 @@ class Y4mSink:
 
     def __init__(
         self,
-        target: Path | BinaryIO,
+        target: Path | IO[bytes],
         info: VideoInfo,
         extras: Extras,
         wish: Wish = AS_USUAL,
@@ -286,7 +286,7 @@ class Y4mSink:
             field_order=info.display.field_order,
             aspect=info.display.aspect,
         )
-        self._stream: BinaryIO
+        self._stream: IO[bytes]
         self._stream = (
             target if not isinstance(target, Path) else open(storage.part_path(target), "wb")  # noqa: SIM115
         )
