@@ -283,9 +283,18 @@ def _show_encode(console: Console, v: dict[str, Any]) -> None:
 def _show_decode(console: Console, v: dict[str, Any]) -> None:
     _pairs(console, [
         ("file", f"{v['file']}, {v['description']}, {v['frames']} frames"),
+        *_coding(v),
         ("decode only", f"{v['decode_fps']:.1f} frames/s ({v['device']}, batch {v['batch']})"),
         ("end to end", f"{v['end_to_end_fps']:.1f} frames/s"),
     ])  # fmt: skip
+
+
+def _coding(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row on the output's own loss, where it has a codec."""
+    if v["codec"] is None:
+        return []
+    crf = "" if v["crf"] is None else f"crf {v['crf']:g}, "
+    return [("written by", f"{v['codec']}, {crf}{v['loss']}, {v['pixel_format']}")]
 
 
 def _display(display: dict[str, Any]) -> list[tuple[str, str]]:
@@ -338,6 +347,19 @@ def _show_interpolate(console: Console, v: dict[str, Any]) -> None:
         ("rate", f"{v['frame_rate']:.5g} frames/s, {v['factor']} times that of the file"),
         ("done in", f"{duration(v['end_to_end_s'])} ({v['device']})"),
     ])  # fmt: skip
+
+
+def _show_thumbnail(console: Console, v: dict[str, Any]) -> None:
+    _pairs(console, [("file", f"{v['file']}, frame {v['frame']}, {v['width']}x{v['height']}")])
+
+
+def _show_play(console: Console, v: dict[str, Any]) -> None:
+    shown = "" if v["frames"] is None else f", {v['frames']} frames"
+    _pairs(console, [("played", f"{v['file']} in {v['player']}{shown}")])
+
+
+def _show_serve(console: Console, v: dict[str, Any]) -> None:
+    console.print(printable(v["url"]), soft_wrap=True)
 
 
 def _written(v: dict[str, Any]) -> tuple[str, str]:
@@ -542,6 +564,9 @@ _RESULTS: dict[str, tuple[Callable[[Console, dict[str, Any]], None], bool]] = {
     "inpaint": (_show_inpaint, False),
     "denoise": (_show_denoise, False),
     "interpolate": (_show_interpolate, False),
+    "thumbnail": (_show_thumbnail, False),
+    "play": (_show_play, False),
+    "serve": (_show_serve, True),
     "info": (_show_info, True),
     "verify": (_show_verify, True),
     "doctor": (_show_doctor, True),

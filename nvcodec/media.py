@@ -6,6 +6,7 @@ Tracks are packets of other codecs. They are copied bit by bit and never decoded
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,6 +18,7 @@ from nvcodec.fields import blob, i32, i64, u8, u16, u32, u64, utf8
 AUDIO, SUBTITLES = 1, 2
 KINDS = {AUDIO: "audio", SUBTITLES: "subtitle"}
 
+_ROUNDING_S = Fraction(1, 2_000_000)
 _U32 = (1 << 32) - 1
 _I32 = 1 << 31
 _I64 = 1 << 63
@@ -270,6 +272,16 @@ class Timing:
             start=self.seconds(start) if start > 0 else None,
             end=self.seconds(end) if end < len(self.pts) else None,
         )
+
+    def index_at(self, time_s: Fraction) -> int | None:
+        """Return the frame shown at a time; None before the first frame and after the last.
+
+        Half a microsecond before a frame counts as its time: people and players round to that.
+        """
+        tick = (time_s + _ROUNDING_S) / self.time_base
+        if not self.pts[0] <= tick < self.pts[-1] + self.duration:
+            return None
+        return bisect_right(self.pts, tick) - 1
 
     def cut(self, start: int, end: int) -> Timing:
         """Return the times of frames start..end-1; where frames go before, they begin at 0."""

@@ -49,6 +49,8 @@ def test_readme_commands(tmp_path):
     shutil.copy(EXAMPLES / "bunny.mp4", tmp_path / "in.mp4")
     for command in commands:
         arguments = shlex.split(command)[1:]
+        if arguments[0] in ("play", "serve"):
+            continue  # they need a screen, and someone who ends them
         if arguments[0] in ("encode", "inpaint", "denoise"):
             # The same command on a few frames and steps.
             arguments += ["--passes", "2", "--frames", "4", "-y"]
@@ -57,7 +59,7 @@ def test_readme_commands(tmp_path):
             arguments += ["--bpp", "0.5", "--anchors", "x264:fast"]
         run(sys.executable, "-m", "nvcodec", *arguments, cwd=tmp_path)
     assert (tmp_path / "report" / "report.html").exists()
-    for name in ("out.nrv", "filled.mp4", "clean.nrv", "smooth.mp4"):
+    for name in ("out.nrv", "thumb.png", "filled.mp4", "clean.nrv", "smooth.mp4"):
         assert (tmp_path / name).exists()
     out = run(sys.executable, str(EXAMPLES / "dataset.py"), str(tmp_path / "out.nrv"))
     assert out.count("batch (4, 3, 180, 320)") == 1

@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that --help and completion are instant.
 """
 
-from nvcodec.cli import bench, decode, encode, experiments, inspect
+from nvcodec.cli import bench, decode, encode, experiments, inspect, player
 from nvcodec.cli.base import main
 
-__all__ = ["bench", "decode", "encode", "experiments", "inspect", "main"]
+__all__ = ["bench", "decode", "encode", "experiments", "inspect", "main", "player"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import click
 
 from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
+    CODECS,
     audio_option,
     device_option,
     frames_option,
@@ -18,8 +19,10 @@ from nvcodec.cli.options import (
     quiet_option,
     start_option,
     subtitles_option,
+    time_option,
     verbose_option,
 )
+from nvcodec.cli.values import frame_numbers
 from nvcodec.errors import UsageError
 from nvcodec.events import Log, Progress, Result
 
@@ -28,10 +31,18 @@ from nvcodec.events import Log, Progress, Result
 @click.argument("file")
 @click.option(
     "-o", "--output", required=True,
-    help="A .mp4, .mov, .mkv, .webm or .y4m file, frames/%06d.png, a folder/, or - for Y4M.",
+    help="A .mp4, .mov, .mkv, .webm or .y4m file, frames/%06d.png or .npy, a folder/, - for Y4M.",
 )  # fmt: skip
 @start_option
 @frames_option
+@click.option(
+    "--frames-list", callback=frame_numbers, metavar="N,N,...",
+    help="These frames only, in this order, such as 5,90,17.",
+)  # fmt: skip
+@time_option
+@click.option("-c:v", "--codec", type=click.Choice(CODECS), help="Encoder, or the source's codec.")
+@click.option("--crf", type=float, help="Quality of lossy encoders; 0 is the best.  [default: 12]")
+@click.option("--pix-fmt", help="Such as yuv420p10le; rgb48be for 16-bit PNG and .npy.")
 @device_option
 @audio_option
 @subtitles_option
@@ -41,39 +52,52 @@ from nvcodec.events import Log, Progress, Result
 @quiet_option
 @verbose_option
 def decode(
-    file: str, output: str, start: int, frames: int | None, device: str, batch: int,
+    file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
+    time_s: Fraction | None, codec: str | None, crf: float | None, pix_fmt: str | None,
+    device: str, batch: int,
     audio: str, subtitles: str, overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Decode an .nrv file, or any part of it, into a video or PNG files."""
+    """Decode an .nrv file, or any part of it, into a video or pictures."""
     if output == "-":
         check_stdout(json)
+    if (start > 0 or frames is not None) + (frames_list is not None) + (time_s is not None) > 1:
+        raise UsageError("--start and --frames, --frames-list and --time exclude each other")
     from nvcodec import storage
     from nvcodec.codec.decoder import VideoFile
+    from nvcodec.codec.selection import select_frames, select_part, select_time
     from nvcodec.console import make_listener
-    from nvcodec.media import AUDIO, SUBTITLES, Timing
+    from nvcodec.media import AUDIO, SUBTITLES
+    from nvcodec.video.coding import Wish
     from nvcodec.video.writer import open_writer
 
     began = time.perf_counter()
+    wish = Wish(codec=codec, crf=crf, pixel_format=pix_fmt)
     with make_listener(json=json, quiet=quiet) as listen:
         if Path(output).is_file():
             storage.check_output(Path(output), overwrite=overwrite, source=Path(file))
         with VideoFile(file, device=device, batch=batch) as video:
-            if start >= len(video):
-                raise UsageError(f"start is {start}, but the file has {len(video)} frames")
-            end = len(video) if frames is None else min(start + frames, len(video))
-            total = end - start
+            if frames_list is not None:
+                picked = select_frames(video, frames_list)
+            elif time_s is not None:
+                picked = select_time(video, time_s)
+            else:
+                picked = select_part(video, start, frames)
+            total = len(picked.numbers)
             if frames is not None and total < frames:
                 message = f"{frames} frames were asked for, but only {total} are there"
                 listen(Log(level="warning", message=message))
             left_out = [AUDIO] if audio == "none" else []
             left_out += [SUBTITLES] if subtitles == "none" else []
-            timing = video.info.timing or Timing.constant(video.info.frame_rate, len(video))
-            info = replace(video.info, timing=timing.cut(start, end))
-            extras = video.stream.extras.without(*left_out).cut(timing.window(start, end))
-            with open_writer(output, info, extras, overwrite=overwrite) as writer:
+            extras = picked.extras.without(*left_out)
+            given = video.stream.extras.without(*left_out)
+            if given.tracks and (frames_list is not None or time_s is not None):
+                message = "sound and subtitles are left out: single frames have no place in time"
+                listen(Log(level="warning", message=message))
+            with open_writer(output, picked.info, extras, wish=wish, overwrite=overwrite) as writer:
+                video.bit_depth = writer.bit_depth
                 for warning in writer.warnings:
                     listen(Log(level="warning", message=warning))
-                for done, frame in enumerate(video.frames(range(start, end)), 1):
+                for done, frame in enumerate(video.frames(picked.numbers), 1):
                     writer.write(frame)
                     per_s = done / (time.perf_counter() - began)
                     eta_s = (total - done) / per_s
@@ -87,7 +111,11 @@ def decode(
         values = {
             "file": output,
             "description": writer.description,
-            "start": start,
+            **{
+                key: writer.coding and getattr(writer.coding, key)
+                for key in ("codec", "crf", "loss", "pixel_format")
+            },
+            "start": picked.numbers[0],
             "frames": total,
             "width": video.info.width,
             "height": video.info.height,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, assignments, rate, seconds, shares, size
+from nvcodec.cli.values import amount, assignments, moment, rate, seconds, shares, size
 
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
@@ -22,6 +22,8 @@ ARCHITECTURES = ("auto", "hnerv", "nerv", "enerv", "3dnerv", "canvas")
 PRESETS = ("fast", "medium", "slow")
 COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")
+CODECS = ("libx264", "libx265", "ffv1", "libvpx-vp9", "source")
+PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
 SCHEDULES = ("cosine", "const", "step", "hybrid")
@@ -52,6 +54,10 @@ start_option = click.option(
 frames_option = click.option(
     "--frames", type=click.IntRange(1, MAX_FRAME), help="Number of frames.  [default: all]"
 )
+time_option = click.option(
+    "--time", "time_s", callback=moment, metavar="TIME",
+    help="The frame shown at this time, such as 2.5 or 00:00:02.5.",
+)  # fmt: skip
 audio_option = click.option(
     "--audio", type=click.Choice(COPY), default="copy", help="Copy the sound, or leave it out."
 )

@@ -32,6 +32,29 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     return sum(unit * part for unit, part in zip((3600, 60, 1), parts, strict=True))
 
 
+def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
+    """Return the seconds of a time such as 2.5, 01:02.5 or 00:01:02.5, exactly."""
+    if value is None:
+        return None
+    number = r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
+    match = re.fullmatch(rf"(-?)(?:(?:(\d{{1,5}}):)?([0-5]?\d):(?=[0-5]?\d(?!\d)))?{number}", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time such as 2.5 or 00:00:02.5")
+    hours, minutes = (int(part or 0) for part in match.group(2, 3))
+    return (-1 if match[1] else 1) * (3600 * hours + 60 * minutes + Fraction(match[4]))
+
+
+def frame_numbers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return the numbers of a text such as 5,90,17; the file judges them."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,10}(,\d{1,10})*", value) is None:
+        raise click.BadParameter(f"{value!r} is not a list of frames such as 5,90,17")
+    return tuple(map(int, value.split(",")))
+
+
 def shares(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
     """Return the numbers of a text such as 0.2,0.5; their range is the encoder's business."""
     if re.fullmatch(r"\d*\.?\d+(,\d*\.?\d+)*", value) is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +36,10 @@ from nvcodec.media import Timing
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
 from nvcodec.video.frames import ColorTags, VideoInfo
+
+T = TypeVar("T")
+_SOURCE_CODEC = re.compile(r"nvcodec \S+ \S+ \S+ ([a-z0-9_-]{1,32})")
+"""Metadata of our encoder: version, architecture, preset, and the source's codec."""
 
 DEFAULT_BATCH = 1
 """Frames drawn at once; on a CPU one keeps the feature maps in cache, and memory small."""
@@ -65,11 +73,17 @@ def video_info(stream: Stream) -> VideoInfo:
         ),
         bit_depth=header.bit_depth,
         chroma=header.chroma,
-        codec="nrv",
+        codec=source_codec(stream),
         n_bytes=None,
         display=stream.display,
         timing=stream.timing or Timing.constant(rate, header.n_frames),
     )
+
+
+def source_codec(stream: Stream) -> str:
+    """Return FFmpeg's name of the codec of the encoded video; empty where the file lacks it."""
+    match = _SOURCE_CODEC.fullmatch(stream.metadata.decode("utf-8"))
+    return match[1] if match else ""
 
 
 def architecture_of(arch_id: int) -> tuple[str, type[VideoModel]]:
@@ -114,17 +128,30 @@ def read_tensors(
     return model, tensors
 
 
-def to_uint8(drawn: Tensor) -> NDArray[np.uint8]:
-    """Return frames (B, 3, H, W) in [0, 1] as 8-bit (B, H, W, 3); not-a-number becomes 0."""
-    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul(255).round()
-    frames: NDArray[np.uint8] = (
-        scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    )
+def to_samples(drawn: Tensor, bit_depth: int = 8) -> Tensor:
+    """Return frames in [0, 1] as integers of 8 or 16 bits; not-a-number becomes 0."""
+    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul((1 << bit_depth) - 1).round()
+    # Through int32: conversions of floats to uint16 are missing on some devices.
+    return scaled.to(torch.uint8) if bit_depth == 8 else scaled.int().to(torch.uint16)
+
+
+def to_numpy(samples: Tensor) -> NDArray[Any]:
+    """Return frames (B, 3, H, W) as an array (B, H, W, 3)."""
+    frames: NDArray[Any] = samples.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return frames
 
 
+def to_uint8(drawn: Tensor) -> NDArray[np.uint8]:
+    """Return frames (B, 3, H, W) in [0, 1] as 8-bit (B, H, W, 3); not-a-number becomes 0."""
+    return to_numpy(to_samples(drawn))
+
+
 class VideoFile:
-    """Frames of an .nrv file: `len`, indexing, slicing and iteration give uint8 RGB (H, W, 3)."""
+    """Frames of an .nrv file: `len`, indexing, slicing and iteration give uint8 RGB (H, W, 3).
+
+    `tensor` gives the same frames as a torch tensor, `frame_at` that of a time. Threads may share
+    an object: they draw one after the other.
+    """
 
     def __init__(
         self,
@@ -132,22 +159,39 @@ class VideoFile:
         *,
         device: str = "auto",
         batch: int = DEFAULT_BATCH,
+        bit_depth: int = 8,
         limits: Limits = DEFAULT,
     ) -> None:
-        """Open a path or the bytes of a file; raise InputError or BitstreamError."""
+        """Open a path or the bytes of a file.
+
+        Args:
+            source: path, or the whole file.
+            device: "cpu", "cuda", or "auto" for CUDA where it is there.
+            batch: frames, or clips of them, drawn at once.
+            bit_depth: 8 gives uint8 frames; 16 gives uint16, where white is 65535.
+            limits: on what the file may ask for.
+
+        Raises:
+            NvcodecError: InputError or BitstreamError for the file, UsageError for the arguments,
+                ResourceError for a device that is not there.
+        """
         if batch < 1:
             raise UsageError(f"batch is {batch}, at least 1 is needed")
+        if bit_depth not in (8, 16):
+            raise UsageError(f"bit depth is {bit_depth}, allowed are 8 and 16")
         data = source if isinstance(source, bytes) else read_file(source)
         self.n_bytes = len(data)
         self.limits = limits
         self.stream = unpack_stream(data, limits)
         self.info = video_info(self.stream)
         self.batch = batch
+        self.bit_depth = bit_depth
         self.device = pick_device(device)
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to 8 bits."""
         self._loaded: tuple[int, VideoModel] | None = None
         self._clips: dict[int, int] = {}
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return self.stream.header.n_frames
@@ -165,26 +209,64 @@ class VideoFile:
 
     def close(self) -> None:
         """Free the network's memory; the file may be used again."""
-        self._loaded = None
+        with self._lock:
+            self._loaded = None
 
-    @overload
-    def __getitem__(self, key: int) -> NDArray[np.uint8]: ...
-    @overload
-    def __getitem__(self, key: slice | Sequence[int]) -> NDArray[np.uint8]: ...
-    def __getitem__(self, key: int | slice | Sequence[int]) -> NDArray[np.uint8]:
-        """Return frame `key` (H, W, 3), or the frames of a slice or list (T, H, W, 3).
+    @property
+    def timing(self) -> Timing:
+        """When each frame is shown."""
+        assert self.info.timing is not None
+        return self.info.timing
 
-        No other frame is drawn.
+    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> NDArray[Any]:
+        """Return frame `key` (H, W, 3), or the frames of a slice, list or array (T, H, W, 3).
+
+        No other frame is drawn. Raises IndexError for a frame that is not there.
         """
-        if isinstance(key, slice):
-            return self._take(range(*key.indices(len(self))))
-        if isinstance(key, Sequence):
-            return self._take([self._frame_number(index) for index in key])
-        return next(self.frames([self._frame_number(key)]))
+        numbers = self._numbers(key)
+        return next(self.frames([numbers])) if isinstance(numbers, int) else self._take(numbers)
 
-    def _take(self, picked: Sequence[int]) -> NDArray[np.uint8]:
+    def tensor(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Tensor:
+        """Return the same frames as a tensor (3, H, W) or (T, 3, H, W), on the device that drew."""
+        numbers = self._numbers(key)
+        picked = [numbers] if isinstance(numbers, int) else numbers
+        order = sorted(range(len(picked)), key=picked.__getitem__)
+        size = (len(picked), 3, self.info.height, self.info.width)
+        kind = torch.uint8 if self.bit_depth == 8 else torch.uint16
+        frames = torch.empty(size, dtype=kind, device=self.device)
+        places = iter(order)
+        for number, indices in self._batches([picked[i] for i in order]):
+            for frame in self._draw(number, indices, Tensor.contiguous):
+                frames[next(places)] = frame
+        return frames[0] if isinstance(numbers, int) else frames
+
+    def frame_at(self, time_s: float | Fraction) -> NDArray[Any]:
+        """Return the frame (H, W, 3) that is shown at a time; UsageError where none is."""
+        return self[self.index_at(time_s)]
+
+    def index_at(self, time_s: float | Fraction) -> int:
+        """Return the number of the frame that is shown at a time; UsageError where none is."""
+        timing = self.timing
+        index = timing.index_at(Fraction(time_s)) if math.isfinite(time_s) else None
+        if index is None:
+            start, end = (float(timing.seconds(i)) for i in (0, len(self)))
+            raise UsageError(
+                f"time is {float(time_s):g} s, but frames are shown from {start:.6g} s "
+                f"to before {end:.6g} s"
+            )
+        return index
+
+    def _numbers(self, key: int | slice | Sequence[int] | NDArray[Any]) -> int | Sequence[int]:
+        if isinstance(key, slice):
+            return range(*key.indices(len(self)))
+        if isinstance(key, Sequence | np.ndarray):
+            return [self._frame_number(index) for index in key]
+        return self._frame_number(key)
+
+    def _take(self, picked: Sequence[int]) -> NDArray[Any]:
         """Return these frames; drawn in the order of the video, so that no network loads twice."""
-        frames = np.empty((len(picked), self.info.height, self.info.width, 3), np.uint8)
+        kind = np.uint8 if self.bit_depth == 8 else np.uint16
+        frames = np.empty((len(picked), self.info.height, self.info.width, 3), kind)
         order = sorted(range(len(picked)), key=picked.__getitem__)
         for i, frame in zip(order, self.frames([picked[i] for i in order]), strict=True):
             frames[i] = frame
@@ -192,19 +274,25 @@ class VideoFile:
 
     def _frame_number(self, index: int) -> int:
         """Return an index from 0, of one that may count back from the end; raise IndexError."""
+        index = operator.index(index)
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
         return number
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         return self.frames(range(len(self)))
 
-    def frames(self, indices: range | list[int]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
         """Yield the frames with these indices, in this order, drawing `batch` clips at a time.
 
         A clip is what the network draws together: a single frame for most architectures.
         """
+        for number, together in self._batches(indices):
+            yield from self._draw(number, together, to_numpy)
+
+    def _batches(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """Yield the number of a segment and frames of it that are drawn together."""
         pending: list[int] = []
         clips: set[int] = set()
         current = -1
@@ -218,13 +306,13 @@ class VideoFile:
                 clip not in clips and len(clips) == self.batch
             )
             if pending and (number != current or full):
-                yield from self._draw(current, pending)
+                yield current, pending
                 pending, clips = [], set()
             current = number
             pending.append(index)
             clips.add(clip)
         if pending:
-            yield from self._draw(current, pending)
+            yield current, pending
 
     def _segment_of(self, index: int) -> int:
         for number, segment in enumerate(self.stream.segments):
@@ -240,23 +328,26 @@ class VideoFile:
 
     def load(self, number: int) -> VideoModel:
         """Return the network of a segment, ready to draw; the last one is kept."""
-        if self._loaded is None or self._loaded[0] != number:
-            segment = self.stream.segments[number]
-            model, tensors = read_tensors(segment, self.stream.header, self.limits)
-            model = model.to_empty(device="cpu")
-            load_tensors(model, tensors)
-            self._loaded = (number, place(model, self.device).eval())
-        return self._loaded[1]
+        with self._lock:
+            if self._loaded is None or self._loaded[0] != number:
+                segment = self.stream.segments[number]
+                model, tensors = read_tensors(segment, self.stream.header, self.limits)
+                model = model.to_empty(device="cpu")
+                load_tensors(model, tensors)
+                self._loaded = (number, place(model, self.device).eval())
+            return self._loaded[1]
 
     @torch.inference_mode()
-    def _draw(self, number: int, indices: list[int]) -> NDArray[np.uint8]:
-        model = self.load(number)
+    def _draw(self, number: int, indices: list[int], finish: Callable[[Tensor], T]) -> T:
+        """Draw frames of one segment; `finish` gets them as integers (B, 3, H, W)."""
         first = self.stream.segments[number].header.first_frame
-        started = time.perf_counter()
-        index = torch.tensor([i - first for i in indices], device=self.device)
-        frames = to_uint8(model(index))
-        self.network_s += time.perf_counter() - started
-        return frames
+        with self._lock:
+            model = self.load(number)
+            started = time.perf_counter()
+            index = torch.tensor([i - first for i in indices], device=self.device)
+            frames = finish(to_samples(model(index), self.bit_depth))
+            self.network_s += time.perf_counter() - started
+            return frames
 
 
 def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:

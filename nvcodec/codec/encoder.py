@@ -161,7 +161,7 @@ def encode(
         resume: continue an interrupted encode of the same video to the same output.
         audio: copy the sound into the file.
         subtitles: copy the subtitles into the file.
-        metadata: store program version, preset, chapters and tags in the file.
+        metadata: store program version, preset, the source's codec, chapters and tags.
         form: what raw video and PNG files do not say of themselves.
         hidden: (N, H, W), true where the source's pixels must not be learned.
         listener: receives `nvcodec.events`.

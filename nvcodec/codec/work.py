@@ -70,7 +70,7 @@ class Keep:
     audio: bool = True
     subtitles: bool = True
     metadata: bool = True
-    """Program version, preset, chapters and tags."""
+    """Program version, preset, name of the source's codec, chapters and tags."""
 
 
 KEEP_ALL = Keep()
@@ -189,7 +189,7 @@ class EncodeWork:
         )
         if keep.metadata:
             text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
-            self.metadata = text.encode()
+            self.metadata = f"{text} {source.info.codec}".encode()
         self.bf16 = bf16_pays(device)
         # The encoder network sees frames, so nothing that is hidden may be in them.
         known = source.frames if hidden is None else fill_hidden(source.frames, hidden)

@@ -203,12 +203,12 @@ def _to_codes(values: Floats, scale: float, zero: int, bit_depth: int) -> Plane:
 
 
 def rgb_to_yuv(
-    rgb: NDArray[np.uint8], tags: ColorTags, chroma: int = 420, bit_depth: int = 8
+    rgb: Plane, tags: ColorTags, chroma: int = 420, bit_depth: int = 8
 ) -> tuple[Plane, Plane, Plane]:
-    """Convert an 8-bit RGB picture to planes, rounding half up.
+    """Convert an RGB picture to planes, rounding half up.
 
     Args:
-        rgb: (H, W, 3).
+        rgb: (H, W, 3) of 8 or, as uint16, 16 bits.
         tags: matrix (0: the planes are G, B, R), range and siting.
         chroma: 420, 422, 444 or 400.
         bit_depth: bits per sample of the planes, 8 to 16.
@@ -221,19 +221,20 @@ def rgb_to_yuv(
     """
     check_tags(tags, chroma)
     black, span = _luma_scale(tags.full_range, bit_depth)
+    white = np.iinfo(rgb.dtype).max
     r, g, b = (rgb[..., channel].astype(np.float32) for channel in range(3))
     if tags.matrix == IDENTITY and chroma == 444:
-        first, second, third = (_to_codes(p, span / 255, black, bit_depth) for p in (g, b, r))
+        first, second, third = (_to_codes(p, span / white, black, bit_depth) for p in (g, b, r))
         return first, second, third
     red, blue = _WEIGHTS.get(tags.matrix, _WEIGHTS[1])
     luma = r * np.float32(red)
     luma += g * np.float32(1 - red - blue)
     luma += b * np.float32(blue)
-    y = _to_codes(luma, span / 255, black, bit_depth)
+    y = _to_codes(luma, span / white, black, bit_depth)
     if chroma == 400:
         nothing = np.zeros((0, 0), y.dtype)
         return y, nothing, nothing
-    scale = _chroma_span(tags.full_range, bit_depth) / 255
+    scale = _chroma_span(tags.full_range, bit_depth) / white
     middle = 1 << (bit_depth - 1)
     b -= luma
     r -= luma

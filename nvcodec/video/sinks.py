@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import av
 import numpy as np
@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
 from nvcodec.media import PROGRESSIVE, Display, Extras
-from nvcodec.video.coding import CONTAINERS, MATROSKA, field_warnings
+from nvcodec.video.coding import (
+    AS_USUAL,
+    MATROSKA,
+    VideoFormat,
+    Wish,
+    choose_format,
+    field_warnings,
+    parse_pixel_format,
+    pixel_format,
+)
 from nvcodec.video.color import Plane, rgb_to_yuv
 from nvcodec.video.frames import (
     DEFAULT_RATE,
@@ -36,17 +45,17 @@ from nvcodec.video.frames import (
 from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
-from nvcodec.video.sources import AV_ERRORS, COUNTER, numbered, reason, silence
+from nvcodec.video.sources import AV_ERRORS, reason, silence
 from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
 
-RGB = NDArray[np.uint8]
+RGB = NDArray[np.uint8] | NDArray[np.uint16]
 WRITE_ERRORS = (*AV_ERRORS, OverflowError)
 
 
 def fill_frame(frame: av.VideoFrame, planes: Sequence[Plane]) -> None:
-    """Copy 8-bit planes into a planar frame of their size; planes that it lacks are left out."""
+    """Copy planes into a planar frame of their size and depth; those it lacks are left out."""
     for target, plane in zip(frame.planes, planes, strict=False):
-        view_plane(target, plane.shape[1], "u1")[:] = plane
+        view_plane(target, plane.shape[1], f"<u{plane.dtype.itemsize}")[:] = plane
 
 
 class Sink(Protocol):
@@ -55,6 +64,10 @@ class Sink(Protocol):
     name: str
     description: str
     warnings: list[str]
+    bit_depth: int
+    """Of the frames that it takes, 8 or 16."""
+    coding: VideoFormat | None
+    """How it codes pictures, where there is a choice."""
 
     def write(self, rgb: RGB) -> None:
         """Append a frame."""
@@ -81,8 +94,12 @@ def yuv_tags(info: VideoInfo) -> ColorTags:
 class ContainerSink:
     """A file that FFmpeg muxes: pictures, and beside them the tracks that it can hold."""
 
-    def __init__(self, path: Path, info: VideoInfo, extras: Extras) -> None:
+    coding: VideoFormat | None
+
+    def __init__(self, path: Path, info: VideoInfo, extras: Extras, wish: Wish = AS_USUAL) -> None:
         """Open the temporary file beside `path`; ResourceError if that fails."""
+        self.coding = coding = choose_format(info, path.suffix.lower(), wish)
+        muxer = coding.muxer
         silence()
         self.name = str(path)
         self.warnings: list[str] = []
@@ -90,10 +107,10 @@ class ContainerSink:
         self._part = storage.part_path(path)
         self._n_frames = 0
         self._size = (info.width, info.height)
-        choose, muxer = CONTAINERS[path.suffix.lower()]
-        coding = choose(info, muxer)
         self._chroma, self._format = coding.chroma, coding.pixel_format
-        self.description = f"{coding.title} {self._format}"
+        self._depth = coding.bit_depth
+        self.bit_depth = 8 if self._depth == 8 else 16
+        self.description = coding.title
         self._timing = info.timing
         time_base = 1 / info.frame_rate if info.timing is None else info.timing.time_base
         muxing = {}
@@ -103,7 +120,7 @@ class ContainerSink:
         elif info.display.aspect != 1:
             muxing = {"write_crc32": "0"}
         self._patch = b""
-        self.warnings += field_warnings(info, muxer)
+        self.warnings += field_warnings(info, coding)
         tags = info.color if self._chroma == 0 else yuv_tags(info)
         if self._chroma != 420:
             tags = replace(tags, siting=0)
@@ -122,6 +139,8 @@ class ContainerSink:
             stream = self._container.add_stream(coding.codec, rate=info.frame_rate, options=options)
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
+            if coding.codec == "libx265" and muxer in ("mp4", "mov"):
+                self._stream.codec_context.codec_tag = "hvc1"  # some players know no other
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = self._format
             self._stream.codec_context.time_base = time_base
@@ -154,7 +173,7 @@ class ContainerSink:
     def write(self, rgb: RGB) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
         if self._chroma:
-            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma))
+            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self._depth))
             return
         frame = av.VideoFrame(*self._size, self._format)
         pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
@@ -164,7 +183,7 @@ class ContainerSink:
         self._mux(frame)
 
     def write_planes(self, planes: Sequence[Plane]) -> None:
-        """Encode and mux a frame given as 8-bit planes of the output's chroma format."""
+        """Encode and mux a frame given as planes of the output's chroma format and depth."""
         frame = av.VideoFrame(*self._size, self._format)
         fill_frame(frame, planes)
         self._mux(frame)
@@ -228,15 +247,28 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
 
 
 class Y4mSink:
-    """Raw 8-bit planes, in a file or on standard output."""
+    """Raw 8-bit planes, in a file or a pipe."""
 
-    def __init__(self, path: Path | None, info: VideoInfo, extras: Extras) -> None:
-        """Write the header to the temporary file beside `path`, or to standard output."""
-        self._path = path
+    bit_depth = 8
+    coding: VideoFormat | None = None
+
+    def __init__(
+        self,
+        target: Path | IO[bytes],
+        info: VideoInfo,
+        extras: Extras,
+        wish: Wish = AS_USUAL,
+    ) -> None:
+        """Write the header to the temporary file beside a path, or to a pipe."""
+        formats = [pixel_format(chroma, 8) for chroma in (420, 422, 444, 400)]
+        wish.refuse("Y4M", pixel_formats=formats)
+        self._path = path = target if isinstance(target, Path) else None
         self.warnings = pictures_only("Y4M", info, extras)
-        self.name = str(path) if path else "standard output"
+        pipe = "standard output" if target is sys.stdout.buffer else "the pipe"
+        self.name = str(path) if path else pipe
         self._tags = yuv_tags(info)
-        self._chroma = info.chroma or 444
+        wished = parse_pixel_format(wish.pixel_format or "")
+        self._chroma = wished[0] if wished else info.chroma or 444
         self.description = f"Y4M {'mono' if self._chroma == 400 else self._chroma} 8 bit"
         if self._tags.specified and self._tags.matrix != default_matrix(info.height):
             self.warnings.append(
@@ -254,8 +286,10 @@ class Y4mSink:
             field_order=info.display.field_order,
             aspect=info.display.aspect,
         )
-        self._stream: BinaryIO
-        self._stream = open(storage.part_path(path), "wb") if path else sys.stdout.buffer  # noqa: SIM115
+        self._stream: IO[bytes]
+        self._stream = (
+            target if not isinstance(target, Path) else open(storage.part_path(target), "wb")  # noqa: SIM115
+        )
         try:
             self._stream.write(format_header(header))
         except BaseException:
@@ -290,25 +324,23 @@ class Y4mSink:
             os.close(null)
 
 
-def _number(pattern: str, index: int) -> str:
-    """Return the file name of frame `index`, from 0; names count from 1, as FFmpeg's do."""
-    return COUNTER.sub(lambda match: match[0] % (index + 1), pattern, count=1)
-
-
 class PngEncoder:
-    """8-bit RGB pictures of one size to PNG files."""
+    """RGB pictures of one size to PNG files."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, bit_depth: int = 8) -> None:
+        """Take pictures of 8 or, as uint16, 16 bits."""
         self._codec = av.VideoCodecContext.create("png", "w")
         self._codec.width, self._codec.height = width, height
-        self._codec.pix_fmt = "rgb24"
+        self._format = "rgb24" if bit_depth == 8 else "rgb48be"
+        self._codec.pix_fmt = self._format
         self._codec.time_base = 1 / DEFAULT_RATE
         self._codec.thread_count = 1  # several would hold frames back
         self._n_frames = 0
 
     def encode(self, rgb: RGB) -> bytes:
         """Return the bytes of a PNG file, from (H, W, 3)."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+        pixels: Any = np.ascontiguousarray(rgb)
+        frame = av.VideoFrame.from_ndarray(pixels, self._format)
         frame.pts = self._n_frames
         self._n_frames += 1
         return b"".join(bytes(packet) for packet in self._codec.encode(frame))
@@ -355,36 +387,6 @@ class StagedFolder:
         if self._created:
             with suppress(OSError):
                 self._folder.rmdir()
-
-
-class ImageSink:
-    """One 8-bit RGB PNG file per frame."""
-
-    def __init__(
-        self, folder: Path, pattern: str, info: VideoInfo, extras: Extras, *, overwrite: bool
-    ) -> None:
-        """Create `folder`; UsageError if it has files that match and must not be replaced."""
-        silence()
-        self.name = str(folder / pattern)
-        self.description = "8-bit RGB PNG files"
-        self.warnings = pictures_only("PNG", info, extras)
-        self._pattern = pattern
-        self._files = StagedFolder(folder, numbered(pattern), pattern, overwrite=overwrite)
-        self._encoder = PngEncoder(info.width, info.height)
-        self._n_frames = 0
-
-    def write(self, rgb: RGB) -> None:
-        """Encode a frame into its own file."""
-        self._files.write(_number(self._pattern, self._n_frames), self._encoder.encode(rgb))
-        self._n_frames += 1
-
-    def commit(self) -> None:
-        """Replace the old files by the new ones."""
-        self._files.commit()
-
-    def abort(self) -> None:
-        """Remove what was written, and the folder if it is new."""
-        self._files.abort()
 
 
 def as_resource_error(name: str, error: BaseException) -> NvcodecError:

@@ -1,7 +1,8 @@
-"""Write 8-bit RGB frames as a video, whole or not at all."""
+"""Write RGB frames as a video, whole or not at all."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
-from nvcodec.video.coding import CONTAINERS
+from nvcodec.video.coding import AS_USUAL, CONTAINERS, VideoFormat, Wish
 from nvcodec.video.color import check_tags
 from nvcodec.video.frames import IDENTITY, VideoInfo
+from nvcodec.video.images import SUFFIXES, ImageSink
 from nvcodec.video.sinks import (
     WRITE_ERRORS,
     ContainerSink,
-    ImageSink,
     Sink,
     Y4mSink,
     as_resource_error,
@@ -26,8 +27,8 @@ from nvcodec.video.sinks import (
 from nvcodec.video.sources import is_pattern
 
 _ALLOWED = (
-    ".mp4, .mov, .mkv, .webm, .y4m, a pattern such as frames/%06d.png, a folder ending in / "
-    "and - for Y4M on standard output"
+    ".mp4, .mov, .mkv, .webm, .y4m, a pattern such as frames/%06d.png or frames/%06d.npy, "
+    "a folder ending in / and - for Y4M on standard output; a single frame may be a .png or .npy"
 )
 
 
@@ -43,6 +44,10 @@ class VideoWriter:
     """What the output is, such as "H.264 crf 12 yuv420p"."""
     warnings: list[str]
     """Sentences about what the output cannot hold."""
+    bit_depth: int
+    """Of the frames that `write` takes: 8 (uint8) or 16 (uint16)."""
+    coding: VideoFormat | None
+    """How pictures are coded, for files that FFmpeg muxes."""
 
     def __init__(self, sink: Sink, info: VideoInfo) -> None:
         """Use open_writer instead of calling this."""
@@ -52,9 +57,12 @@ class VideoWriter:
         self.n_frames = 0
         self.description = sink.description
         self.warnings = sink.warnings
+        self.bit_depth = sink.bit_depth
+        self.coding = sink.coding
+        self._kind = np.dtype(f"u{sink.bit_depth // 8}")
 
-    def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Append a frame, uint8 (H, W, 3).
+    def write(self, rgb: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        """Append a frame (H, W, 3) of `bit_depth`.
 
         Raises:
             UsageError: the shape or type is wrong, or the writer is closed.
@@ -62,9 +70,10 @@ class VideoWriter:
         """
         if not self._open:
             raise UsageError(f"{self._sink.name} is finished; no frame can be added")
-        if rgb.shape != self._shape or rgb.dtype != np.uint8:
+        if rgb.shape != self._shape or rgb.dtype != self._kind:
             raise UsageError(
-                f"frame {self.n_frames} is {rgb.dtype} {rgb.shape}; expected is uint8 {self._shape}"
+                f"frame {self.n_frames} is {rgb.dtype} {rgb.shape}; "
+                f"expected is {self._kind} {self._shape}"
             )
         try:
             self._sink.write(rgb)
@@ -116,21 +125,24 @@ class VideoWriter:
             self.abort()
 
 
-def _open_sink(target: str | Path, info: VideoInfo, extras: Extras, overwrite: bool) -> Sink:
+def _open_sink(
+    target: str | Path, info: VideoInfo, extras: Extras, wish: Wish, overwrite: bool
+) -> Sink:
     text = str(target)
     if text == "-":
-        return Y4mSink(None, info, extras)
+        return Y4mSink(sys.stdout.buffer, info, extras, wish)
     path = Path(text)
     if text.endswith("/") or path.is_dir():
-        return ImageSink(path, "%06d.png", info, extras, overwrite=overwrite)
+        return ImageSink(path / "%06d.png", info, extras, wish, overwrite=overwrite)
     suffix = path.suffix.lower()
-    if suffix == ".png" and is_pattern(path):
-        return ImageSink(path.parent, path.name, info, extras, overwrite=overwrite)
+    single = info.timing is not None and len(info.timing.pts) == 1
+    if suffix in SUFFIXES and (single or is_pattern(path)):
+        return ImageSink(path, info, extras, wish, overwrite=overwrite)
     if suffix not in (*CONTAINERS, ".y4m"):
         raise UsageError(f"output {text} has suffix {suffix or 'none'}; allowed are {_ALLOWED}")
     storage.check_output(path, overwrite=overwrite)
     sink = Y4mSink if suffix == ".y4m" else ContainerSink
-    return sink(path, info, extras)
+    return sink(path, info, extras, wish)
 
 
 def open_writer(
@@ -138,27 +150,30 @@ def open_writer(
     info: VideoInfo,
     extras: Extras = NO_EXTRAS,
     *,
+    wish: Wish = AS_USUAL,
     overwrite: bool = False,
 ) -> VideoWriter:
     """Open an output for frames like those that `info` describes.
 
     Args:
         target: .mp4 or .mov (H.264, visually lossless), .mkv (FFV1, lossless), .webm (VP9,
-            visually lossless), .y4m, a pattern such as "frames/%06d.png" or a folder ending in "/"
-            (PNG files numbered from 1), or "-" for Y4M on standard output. Alpha is not written.
+            visually lossless), .y4m, a pattern such as "frames/%06d.png" or "frames/%06d.npy", a
+            folder ending in "/" (PNG files numbered from 1), or "-" for Y4M on standard output; a
+            .png or .npy file where `info` times a single frame. Alpha is not written.
         info: size, times, chroma format and colour of the output.
         extras: what to write beside the pictures, where the output can hold it.
+        wish: codec, crf and pixel format, where they are not to be the usual ones.
         overwrite: replace what exists.
 
     Raises:
-        UsageError: the suffix is unknown, or the output exists and must stay.
+        UsageError: the suffix is unknown, the output exists and must stay, or cannot be as wished.
         InputError: colour tags without support.
         ResourceError: the output cannot be created.
     """
     if info.color.matrix != IDENTITY:
         check_tags(info.color, info.chroma or 444)
     try:
-        return VideoWriter(_open_sink(target, info, extras, overwrite), info)
+        return VideoWriter(_open_sink(target, info, extras, wish, overwrite), info)
     except NvcodecError:
         raise
     except WRITE_ERRORS as error:

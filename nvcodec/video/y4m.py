@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _aspect(text: str) -> Fraction:
     return Fraction(int(top), int(bottom))
 
 
-def write_frame(stream: BinaryIO, planes: Sequence[Plane]) -> None:
+def write_frame(stream: IO[bytes], planes: Sequence[Plane]) -> None:
     """Append one 8-bit picture; `planes` are Y, U, V or Y alone."""
     stream.write(b"FRAME\n")
     for plane in planes:
