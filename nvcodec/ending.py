@@ -41,6 +41,12 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory did not suffice, on any device."""
+    told = re.search("out of memory|allocate memory|not enough memory", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(told))
+
+
 def failure(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the sentence for whatever ended a command."""
     if isinstance(error, NvcodecError):
@@ -48,8 +54,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code, "interrupted"
     text = " ".join(str(error).split())
-    out_of_memory = re.search("out of memory|allocate memory|not enough memory", text)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
+    if out_of_memory(error):
         return ResourceError.exit_code, (
             "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
         )

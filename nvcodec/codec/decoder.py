@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +18,17 @@ from torch import Tensor
 
 from nvcodec import fields
 from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
+from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
+from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     BitstreamError,
     CorruptError,
     InputError,
     LimitError,
+    ResourceError,
     UnsupportedError,
     UsageError,
 )
@@ -133,14 +138,26 @@ class VideoFile:
         device: str = "auto",
         batch: int = DEFAULT_BATCH,
         limits: Limits = DEFAULT,
+        lenient: bool = False,
     ) -> None:
-        """Open a path or the bytes of a file; raise InputError or BitstreamError."""
+        """Open a path or the bytes of a file; raise InputError or BitstreamError.
+
+        A lenient one checks all segments at once and draws those that are whole: a frame of
+        another one is the last whole frame before it (at the start, the first after it), so that
+        times and sound stay in step. `damage` lists what is lost. Without one whole segment it
+        raises BitstreamError too.
+        """
         if batch < 1:
             raise UsageError(f"batch is {batch}, at least 1 is needed")
         data = source if isinstance(source, bytes) else read_file(source)
         self.n_bytes = len(data)
         self.limits = limits
-        self.stream = unpack_stream(data, limits)
+        self.damage: tuple[Damage, ...] = ()
+        """What a lenient reader found to be lost, in the order of the frames."""
+        if lenient:
+            self.stream, self.damage = _salvage(data, limits)
+        else:
+            self.stream = unpack_stream(data, limits)
         self.info = video_info(self.stream)
         self.batch = batch
         self.device = pick_device(device)
@@ -148,6 +165,7 @@ class VideoFile:
         """Seconds spent so far in the network and the conversion to 8 bits."""
         self._loaded: tuple[int, VideoModel] | None = None
         self._clips: dict[int, int] = {}
+        self._firsts = [segment.header.first_frame for segment in self.stream.segments]
 
     def __len__(self) -> int:
         return self.stream.header.n_frames
@@ -208,8 +226,8 @@ class VideoFile:
         pending: list[int] = []
         clips: set[int] = set()
         current = -1
-        for index in indices:
-            number = self._segment_of(index)
+        for asked in indices:
+            number, index = self._place(asked)
             segment = self.stream.segments[number].header
             n = self._clip_frames(number)
             clip = (index - segment.first_frame) // n
@@ -226,11 +244,14 @@ class VideoFile:
         if pending:
             yield from self._draw(current, pending)
 
-    def _segment_of(self, index: int) -> int:
-        for number, segment in enumerate(self.stream.segments):
-            if index < segment.header.first_frame + segment.header.n_frames:
-                return number
-        raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the segment of a frame and the frame itself, or the one that stands for it."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+        number = max(0, bisect_right(self._firsts, index) - 1)
+        segment = self.stream.segments[number].header
+        last = segment.first_frame + segment.n_frames - 1
+        return number, min(max(index, segment.first_frame), last)
 
     def _clip_frames(self, number: int) -> int:
         if number not in self._clips:
@@ -248,15 +269,53 @@ class VideoFile:
             self._loaded = (number, place(model, self.device).eval())
         return self._loaded[1]
 
-    @torch.inference_mode()
     def _draw(self, number: int, indices: list[int]) -> NDArray[np.uint8]:
+        """Return these frames of a segment; where memory does not suffice, in smaller batches."""
         model = self.load(number)
         first = self.stream.segments[number].header.first_frame
+        n = self._clip_frames(number)
+        try:
+            return self._draw_at_once(model, [i - first for i in indices])
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Outside of the handler, whose traceback holds on to the feature maps.
+        cut = len(indices) // 2
+        while cut and (indices[cut] - first) // n == (indices[cut - 1] - first) // n:
+            cut -= 1
+        if not cut:
+            raise ResourceError(
+                f"memory does not suffice to draw {n} frame{'s' * (n > 1)} of "
+                f"{self.info.width}x{self.info.height} on {self.device}"
+            )
+        self.batch = max(1, self.batch // 2)
+        halves = (indices[:cut], indices[cut:])
+        return np.concatenate([self._draw(number, half) for half in halves])
+
+    @torch.inference_mode()
+    def _draw_at_once(self, model: VideoModel, indices: list[int]) -> NDArray[np.uint8]:
         started = time.perf_counter()
-        index = torch.tensor([i - first for i in indices], device=self.device)
-        frames = to_uint8(model(index))
+        frames = to_uint8(model(torch.tensor(indices, device=self.device)))
         self.network_s += time.perf_counter() - started
         return frames
+
+
+def _salvage(data: bytes, limits: Limits) -> tuple[Stream, tuple[Damage, ...]]:
+    """Return the sound part of a damaged file, its segments checked down to their tensors."""
+    stream, damage = salvage_stream(data, limits)
+    whole = []
+    for segment in stream.segments:
+        try:
+            read_tensors(segment, stream.header, limits)
+        except BitstreamError as error:
+            first, n_frames = segment.header.first_frame, segment.header.n_frames
+            damage.append(Damage(first_frame=first, n_frames=n_frames, reason=str(error)))
+        else:
+            whole.append(segment)
+    damage.sort(key=lambda item: item.first_frame)
+    if not whole:
+        raise CorruptError(f"no segment of the file is whole: {damage[-1].reason}")
+    return replace(stream, segments=tuple(whole)), tuple(damage)
 
 
 def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:
