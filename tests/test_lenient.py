@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import struct
 
 import numpy as np
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from nrv_factory import join_nrv, make_nrv
 
 import nvcodec
-from nvcodec import cli
+from nvcodec import cli, fields
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.header import pack_stream, unpack_stream
 from nvcodec.bitstream.salvage import salvage_stream
@@ -167,6 +168,25 @@ def test_bytes_after_the_end_are_listed(file):
     video = nvcodec.open(file + b"junk", lenient=True)
     assert video.damage[0].reason == "4 bytes follow the END chunk"
     assert video.damage[0].n_frames == 0
+
+
+def test_what_only_the_strict_reader_refuses_is_listed(file, frames):
+    chunks = read_chunks(file)
+    header = dataclasses.replace(unpack_stream(file).header, n_segments=4)
+    miscounted = pack_chunk("VHDR", fields.pack(header))
+    packed = [pack_chunk(chunk.type, chunk.payload) for chunk in chunks]
+    end = pack_chunk("END ", b"")
+    for parts, reason in (
+        ([miscounted, *packed[1:], end], "3 segments, its header says 4"),
+        ([*packed, packed[1], end], "'taGS' at byte .* is out of its order"),
+        ([*packed[:3], packed[0], *packed[3:], end], "'VHDR' at byte .* is out of its order"),
+        ([*packed, pack_chunk("END ", b"x")], "END chunk has 1 bytes"),
+    ):
+        data = SIGNATURE + b"".join(parts)
+        video = nvcodec.open(data, lenient=True)
+        assert [d.n_frames for d in video.damage] == [0]
+        assert re.search(reason, video.damage[0].reason)
+        np.testing.assert_array_equal(video[:], frames)
 
 
 def test_what_no_damage_explains_is_refused(file):

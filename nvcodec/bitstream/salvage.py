@@ -33,6 +33,7 @@ from nvcodec.bitstream.header import (
     assemble,
     unpack_header,
     unpack_segment,
+    unpack_stream,
 )
 from nvcodec.errors import BitstreamError, CorruptError, UnsupportedError
 from nvcodec.limits import DEFAULT, Limits
@@ -60,6 +61,15 @@ def salvage_stream(data: bytes, limits: Limits = DEFAULT) -> tuple[Stream, list[
     Raises BitstreamError where the header itself is damaged, and for what no damage explains: a
     newer version, or more than the limits allow.
     """
+    try:
+        return unpack_stream(data, limits), []
+    except BitstreamError as error:
+        stream, damage = _salvage(data, limits)
+        # Not all that a strict reader refuses is seen here, such as a wrong number of segments.
+        return stream, damage or [Damage(first_frame=0, n_frames=0, reason=str(error))]
+
+
+def _salvage(data: bytes, limits: Limits) -> tuple[Stream, list[Damage]]:
     check_signature(data)
     first = read_chunk(data, len(SIGNATURE))
     if first.type != VIDEO_HEADER:
@@ -89,7 +99,9 @@ def salvage_stream(data: bytes, limits: Limits = DEFAULT) -> tuple[Stream, list[
             reasons.append(chunk)
             continue
         check_limits(chunk, counts, limits)
-        if chunk.ancillary:
+        if chunk.type == VIDEO_HEADER or (chunk.ancillary and segments):
+            reasons.append(f"chunk {chunk.type!r} at byte {chunk.offset} is out of its order")
+        elif chunk.ancillary:
             beside.append(chunk)
         elif chunk.type == SEGMENT:
             try:
