@@ -11,6 +11,11 @@ from typing import Any
 
 from nvcodec.errors import Interrupted, NvcodecError, ResourceError
 
+_TOLD = re.compile(
+    # The last is what oneDNN says of its own buffers.
+    "out of memory|allocate memory|not enough memory|could not create a (memory|primitive)(?! desc)"
+)
+
 
 @contextmanager
 def handle(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
@@ -43,7 +48,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory did not suffice, on any device."""
-    told = re.search("out of memory|allocate memory|not enough memory", str(error))
+    told = re.search(_TOLD, str(error))
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(told))
 
 

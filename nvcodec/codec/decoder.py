@@ -236,13 +236,13 @@ class VideoFile:
                 clip not in clips and len(clips) == self.batch
             )
             if pending and (number != current or full):
-                yield from self._draw(current, pending)
+                yield from self._draw_all(current, pending)
                 pending, clips = [], set()
             current = number
             pending.append(index)
             clips.add(clip)
         if pending:
-            yield from self._draw(current, pending)
+            yield from self._draw_all(current, pending)
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the segment of a frame and the frame itself, or the one that stands for it."""
@@ -269,33 +269,37 @@ class VideoFile:
             self._loaded = (number, place(model, self.device).eval())
         return self._loaded[1]
 
-    def _draw(self, number: int, indices: list[int]) -> NDArray[np.uint8]:
-        """Return these frames of a segment; where memory does not suffice, in smaller batches."""
-        model = self.load(number)
-        first = self.stream.segments[number].header.first_frame
-        n = self._clip_frames(number)
+    def _draw_all(self, number: int, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield these frames of a segment; where memory does not suffice, in smaller batches."""
         try:
-            return self._draw_at_once(model, [i - first for i in indices])
+            frames = self._draw(number, indices)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
+        else:
+            yield from frames
+            return
         # Outside of the handler, whose traceback holds on to the feature maps.
-        cut = len(indices) // 2
-        while cut and (indices[cut] - first) // n == (indices[cut - 1] - first) // n:
-            cut -= 1
-        if not cut:
+        first, n = self._firsts[number], self._clip_frames(number)
+        clips = [(index - first) // n for index in indices]
+        cuts = [i for i in range(1, len(clips)) if clips[i] != clips[i - 1]]
+        if not cuts:
             raise ResourceError(
                 f"memory does not suffice to draw {n} frame{'s' * (n > 1)} of "
-                f"{self.info.width}x{self.info.height} on {self.device}"
+                f"{self.info.width}x{self.info.height} at once on {self.device}"
             )
         self.batch = max(1, self.batch // 2)
-        halves = (indices[:cut], indices[cut:])
-        return np.concatenate([self._draw(number, half) for half in halves])
+        cut = cuts[len(cuts) // 2]
+        for part in (indices[:cut], indices[cut:]):
+            yield from self._draw_all(number, part)
 
     @torch.inference_mode()
-    def _draw_at_once(self, model: VideoModel, indices: list[int]) -> NDArray[np.uint8]:
+    def _draw(self, number: int, indices: list[int]) -> NDArray[np.uint8]:
+        model = self.load(number)
+        first = self.stream.segments[number].header.first_frame
         started = time.perf_counter()
-        frames = to_uint8(model(torch.tensor(indices, device=self.device)))
+        index = torch.tensor([i - first for i in indices], device=self.device)
+        frames = to_uint8(model(index))
         self.network_s += time.perf_counter() - started
         return frames
 
