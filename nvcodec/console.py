@@ -376,7 +376,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
         *((track["kind"], _track(track)) for track in v["tracks"]),
         *(("chapter", f"{c['start_s']:.3f} to {c['end_s']:.3f} s {c['title']}")
           for c in v["chapters"]),
-        *v["tags"].items(),
+        *((printable(key), value) for key, value in v["tags"].items()),
     ])  # fmt: skip
     for number, segment in enumerate(v["segments"]):
         _show_segment(console, number, segment)

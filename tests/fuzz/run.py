@@ -2,8 +2,8 @@
 
 `python tests/fuzz/run.py --seconds 600 -o benchmarks/results/fuzz.json` needs nvcodec[fuzz]. An
 input that made a fuzzer fail is tried again alone: where it fails again it is a finding, else (a
-machine that stood still, memory that many other inputs took) it is listed as not reproduced. Then the
-fuzzer goes on with another seed.
+machine that stood still, memory that many other inputs took) it is listed as not reproduced. Then
+the fuzzer goes on with another seed.
 """
 
 from __future__ import annotations
