@@ -421,8 +421,18 @@ def _show_verify(console: Console, v: dict[str, Any]) -> None:
     size = f"{v['frames']} frames of {v['width']}x{v['height']}"
     rows = [
         ("file", f"{v['file']}, {_size(v['bytes'])}{_copied(v)}, {v['bpp']:.4f} bpp, {size}"),
-        ("checks", "structure, checksums and tensor hashes are right"),
+        ("checks", "structure, checksums and tensor hashes are right (conformance C1)"),
     ]
+    if "reference" in v:
+        drawn = v["reference"]
+        between = "all are equal" if not drawn["max_difference"] else f"{drawn['psnr_db']:.1f} dB"
+        rows.append(
+            (
+                "float64",
+                f"{100 * drawn['equal']:.4f} % of the samples are equal on {v['device']}, the "
+                f"others off by {drawn['max_difference']} at most, {between} (conformance C2)",
+            )
+        )
     if "source" in v:
         source = ("source", f"{v['source']}, from frame {v['start']}")
         rows += [source, *_framing(v), *_quality(v)]

@@ -131,17 +131,18 @@ def test_noise_and_floods_in_little_memory(tmp_path, data):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 def test_huge_networks_are_counted_before_they_are_made(tmp_path):
-    """Any byte or two of a configuration set to 255: drawn, or refused in little memory."""
+    """Any byte of a configuration at 255, and large frames: drawn, or refused, in little memory."""
     paths = []
     for arch in ARCHITECTURES:
         data = make_tiny(arch)
         stream = unpack_stream(data)
         config = stream.segments[0].config
-        for n in (1, 2):
-            for i in range(len(config) + 1 - n):
-                path = tmp_path / f"{arch}{i}{n}.nrv"
-                path.write_bytes(with_config(data, config[:i] + n * b"\xff" + config[i + n :]))
-                paths.append(path)
+        header = dataclasses.replace(stream.header, width=16_000, height=16_000)
+        paths.append(tmp_path / f"{arch}.nrv")
+        paths[-1].write_bytes(pack_stream(dataclasses.replace(stream, header=header)))
+        for i in range(len(config)):
+            paths.append(tmp_path / f"{arch}{i}.nrv")
+            paths[-1].write_bytes(with_config(data, config[:i] + b"\xff" + config[i + 1 :]))
     tried = REFUSED.replace('sys.exit("accepted")', 'print("drawn")')
     tried = tried.replace("(False, True)", "(False,)")
     done = in_child(tried, *paths, memory_mib=600)
