@@ -398,7 +398,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
         *((track["kind"], _track(track)) for track in v["tracks"]),
         *(("chapter", f"{c['start_s']:.3f} to {c['end_s']:.3f} s {c['title']}")
           for c in v["chapters"]),
-        *v["tags"].items(),
+        *((printable(key), value) for key, value in v["tags"].items()),
     ])  # fmt: skip
     for number, segment in enumerate(v["segments"]):
         _show_segment(console, number, segment)
@@ -443,8 +443,18 @@ def _show_verify(console: Console, v: dict[str, Any]) -> None:
     size = f"{v['frames']} frames of {v['width']}x{v['height']}"
     rows = [
         ("file", f"{v['file']}, {_size(v['bytes'])}{_copied(v)}, {v['bpp']:.4f} bpp, {size}"),
-        ("checks", "structure, checksums and tensor hashes are right"),
+        ("checks", "structure, checksums and tensor hashes are right (conformance C1)"),
     ]
+    if "reference" in v:
+        drawn = v["reference"]
+        between = "all are equal" if not drawn["max_difference"] else f"{drawn['psnr_db']:.1f} dB"
+        rows.append(
+            (
+                "float64",
+                f"{100 * drawn['equal']:.4f} % of the samples are equal on {v['device']}, the "
+                f"others off by {drawn['max_difference']} at most, {between} (conformance C2)",
+            )
+        )
     if "source" in v:
         source = ("source", f"{v['source']}, from frame {v['start']}")
         rows += [source, *_framing(v), *_quality(v)]

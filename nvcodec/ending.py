@@ -11,6 +11,11 @@ from typing import Any
 
 from nvcodec.errors import Interrupted, NvcodecError, ResourceError
 
+_TOLD = re.compile(
+    # The last is what oneDNN says of its own buffers.
+    "out of memory|allocate memory|not enough memory|could not create a (memory|primitive)(?! desc)"
+)
+
 
 @contextmanager
 def handle(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
@@ -41,6 +46,12 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory did not suffice, on any device."""
+    told = re.search(_TOLD, str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(told))
+
+
 def failure(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the sentence for whatever ended a command."""
     if isinstance(error, NvcodecError):
@@ -48,8 +59,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code, "interrupted"
     text = " ".join(str(error).split())
-    out_of_memory = re.search("out of memory|allocate memory|not enough memory", text)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
+    if out_of_memory(error):
         return ResourceError.exit_code, (
             "memory does not suffice; take fewer frames with --frames, or a smaller --batch"
         )

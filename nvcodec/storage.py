@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nvcodec.errors import ResourceError, UsageError
@@ -28,6 +28,53 @@ def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> 
         raise UsageError(f"folder {folder} of the output does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"folder {folder} of the output is not writable")
+
+
+@contextmanager
+def claim(path: Path, *leftovers: Path) -> Iterator[None]:
+    """Be the only process that makes `path`; raise UsageError when another one does.
+
+    The lock is the system's, so that it ends with its process however that ends: a lock file that
+    is left behind by a killed one stops nobody. What else such a run left half-written, of `path`
+    and of the files `leftovers`, is removed.
+    """
+    if os.name != "posix":
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        fd = _lock(lock)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"output {path} is being made by another process; wait for it, or choose another name"
+        ) from error
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        for left in (path, *leftovers):
+            part_path(left).unlink(missing_ok=True)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _lock(path: Path) -> int:
+    """Return the descriptor of a file that only this process holds; raise BlockingIOError."""
+    import fcntl
+
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one who held it may have removed the file since it was opened here.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

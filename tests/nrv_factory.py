@@ -7,26 +7,39 @@ import torch
 
 from nvcodec.bitstream.header import Stream, pack_stream, unpack_stream
 from nvcodec.codec.options import EncodeOptions, Target
-from nvcodec.codec.plan import make_plan
+from nvcodec.codec.plan import make_plan, smallest_bytes
 from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.codec.work import make_file
 from nvcodec.video.frames import VideoInfo, resolve_tags
 
+OVERHEAD_BYTES = 140
+
 
 def make_nrv(n_frames=8, width=48, height=32, seed=0):
     """Return the bytes of a file whose frames all differ."""
+    return make_network(n_frames, width, height, seed, "hnerv", Target(bpp=1.0))
+
+
+def make_tiny(arch, n_frames=3, width=32, height=32, seed=0):
+    """Return the bytes of about the smallest file of an architecture."""
+    size = smallest_bytes(arch, n_frames, height, width, OVERHEAD_BYTES)
+    return make_network(n_frames, width, height, seed, arch, Target(size=size))
+
+
+def make_network(n_frames, width, height, seed, arch, target):
     info = VideoInfo(
         width=width, height=height, frame_rate=Fraction(24000, 1001), bit_depth=8, chroma=444,
         color=resolve_tags(height=height, chroma=444), codec="none", n_bytes=None,
     )  # fmt: skip
     plan = make_plan(
-        EncodeOptions(arch="hnerv", target=Target(bpp=1.0)),
+        EncodeOptions(arch=arch, target=target),
         n_frames=n_frames, height=height, width=width,
-        frame_rate=info.frame_rate, overhead_bytes=140,
+        frame_rate=info.frame_rate, overhead_bytes=OVERHEAD_BYTES,
     )  # fmt: skip
     torch.manual_seed(seed)
     model = plan.model()
-    torch.nn.init.normal_(model.get_parameter("embeddings"), std=4.0)
+    for name in model.latent_names:
+        torch.nn.init.normal_(model.get_parameter(name), std=4.0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
     quantizer.initialize(parameters, fine_names=tuple(parameters))

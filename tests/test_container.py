@@ -2,6 +2,7 @@ import dataclasses
 import struct
 import time
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nvcodec.bitstream.header import (
     SegmentHeader,
     Stream,
     StreamHeader,
+    add_tracks,
     pack_stream,
     unpack_stream,
 )
@@ -26,6 +28,7 @@ from nvcodec.errors import (
     UnsupportedError,
 )
 from nvcodec.limits import Limits
+from nvcodec.media import Packet, Timing, Track, TrackHeader
 
 HEADER = StreamHeader(
     width=64, height=48, n_frames=5, rate_num=25, rate_den=1, chroma=420, bit_depth=8, n_segments=2
@@ -73,6 +76,27 @@ def test_round_trip():
     data = pack_stream(without_metadata)
     assert b"meTA" not in data
     assert unpack_stream(data) == without_metadata
+
+
+def test_largest_numbers_round_trip():
+    largest = 2**32 - 1
+    header = dataclasses.replace(HEADER, rate_num=largest, rate_den=largest)
+    base = Fraction(1, largest)
+    timing = Timing(time_base=base, pts=[0, 1, 2, 3, 4], duration=largest)
+    stream = unpack_stream(pack_stream(dataclasses.replace(STREAM, header=header, timing=timing)))
+    assert stream.header == header
+    assert (stream.timing.time_base, stream.timing.duration) == (base, largest)
+
+
+def test_tracks_go_before_the_first_segment():
+    header = TrackHeader(kind=1, codec="opus", time_base_num=1, time_base_den=1000)
+    tracks = [Track(header, (Packet(time=0, duration=20, data=bytes([i])),)) for i in range(2)]
+    data = add_tracks(FILE, tracks)
+    types = [chunk.type for chunk in read_chunks(data)]
+    assert types == ["VHDR", "meTA", "trAK", "trAK", "SEGM", "SEGM"]
+    stream = unpack_stream(data)
+    assert [next(iter(track.packets)).data for track in stream.extras.tracks] == [b"\0", b"\1"]
+    assert stream.segments == SEGMENTS
 
 
 def test_known_bytes():

@@ -115,6 +115,16 @@ def test_temporal_differences_pay_off_on_slow_changes():
     assert len(assert_round_trip([temporal])) < 0.5 * len(assert_round_trip([direct]))
 
 
+@pytest.mark.parametrize("value", [32_767, -32_768])
+def test_temporal_differences_at_the_edge_of_int16_pay_off_too(value):
+    steady = np.full((40, 3), value, dtype=np.int32)
+    spec = TensorSpec(name="t", shape=steady.shape, row_axis=1, temporal=True)
+    q = QTensor(spec, steady, np.full(3, 9, np.uint8))
+    assert tensor_bits(q).symbols < 3 * 60
+    (back,) = unpack_tensors([spec], pack_tensors([q]))
+    np.testing.assert_array_equal(back.symbols, steady)
+
+
 def test_temporal_differences_beyond_int16_are_coded_directly():
     assert_round_trip([make([[-32_768], [32_767], [-32_768]], temporal=True)])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 
 from nvcodec.errors import CorruptError, LimitError, TruncatedError, UnsupportedError
@@ -64,32 +65,39 @@ def pack_chunk(type: str, payload: bytes) -> bytes:
 
 def read_chunks(data: bytes, limits: Limits = DEFAULT) -> list[Chunk]:
     """Return all chunks but END of a whole file; raise BitstreamError for any damage."""
-    _check_signature(data)
+    check_signature(data)
     chunks: list[Chunk] = []
-    n_ancillary = n_segments = 0
+    counts: Counter[str] = Counter()
     offset = len(SIGNATURE)
     while True:
-        chunk = _read_chunk(data, offset)
+        chunk = read_chunk(data, offset)
         offset += CHUNK_OVERHEAD + len(chunk.payload)
         _check_order(chunk, chunks[-1] if chunks else None)
         if chunk.type == END:
             _check_end(chunk, data, offset)
             return chunks
-        if chunk.ancillary:
-            n_ancillary += 1
-            _check_count("ancillary chunks", n_ancillary, MAX_ANCILLARY_CHUNKS)
-            large = chunk.type in (TRACK, TIMING)
-            _check_size(chunk, limits.max_track_bytes if large else limits.max_metadata_bytes)
-        elif chunk.type == SEGMENT:
-            n_segments += 1
-            _check_count("segments", n_segments, limits.max_segments)
-        else:
-            _check_size(chunk, MAX_HEADER_BYTES)
-            _check_version(chunk)
+        check_limits(chunk, counts, limits)
+        if chunk.type == VIDEO_HEADER:
+            check_version(chunk)
         chunks.append(chunk)
 
 
-def _check_signature(data: bytes) -> None:
+def check_limits(chunk: Chunk, counts: Counter[str], limits: Limits) -> None:
+    """Count one more chunk of a file; raise LimitError for a large one, or for too many."""
+    if chunk.ancillary:
+        counts["ancillary chunks"] += 1
+        _check_count("ancillary chunks", counts["ancillary chunks"], MAX_ANCILLARY_CHUNKS)
+        large = chunk.type in (TRACK, TIMING)
+        _check_size(chunk, limits.max_track_bytes if large else limits.max_metadata_bytes)
+    elif chunk.type == SEGMENT:
+        counts["segments"] += 1
+        _check_count("segments", counts["segments"], limits.max_segments)
+    else:
+        _check_size(chunk, MAX_HEADER_BYTES)
+
+
+def check_signature(data: bytes) -> None:
+    """Raise TruncatedError or CorruptError unless the data begins as an .nrv file does."""
     start = data[: len(SIGNATURE)]
     if start == SIGNATURE:
         return
@@ -103,7 +111,8 @@ def _check_signature(data: bytes) -> None:
     raise CorruptError(f"this is not an .nrv file: it starts with {start.hex(' ')}")
 
 
-def _read_chunk(data: bytes, offset: int) -> Chunk:
+def read_chunk(data: bytes, offset: int) -> Chunk:
+    """Return the chunk at a byte of a file, its CRC verified; raise BitstreamError."""
     n_left = len(data) - offset - CHUNK_OVERHEAD
     if n_left < 0:
         raise TruncatedError(f"file ends at byte {len(data)}, before its END chunk")
@@ -150,7 +159,8 @@ def _check_order(chunk: Chunk, previous: Chunk | None) -> None:
         )
 
 
-def _check_version(header: Chunk) -> None:
+def check_version(header: Chunk) -> None:
+    """Raise UnsupportedError for the header of a newer format."""
     # The version comes before anything else of the header: a newer file may differ in the rest.
     if header.payload and header.payload[0] > VERSION_MAJOR:
         raise UnsupportedError(

@@ -132,11 +132,18 @@ def pack_stream(stream: Stream) -> bytes:
 def unpack_stream(data: bytes, limits: Limits = DEFAULT) -> Stream:
     """Read and validate a whole file; raise BitstreamError for anything that is wrong."""
     chunks = read_chunks(data, limits)
-    header = _unpack_header(chunks[0], limits)
-    segments = tuple(_unpack_segment(chunk) for chunk in chunks if chunk.type == SEGMENT)
+    header = unpack_header(chunks[0], limits)
+    segments = tuple(unpack_segment(chunk) for chunk in chunks if chunk.type == SEGMENT)
     problem = _tiling_problem(header, segments)
     if problem:
         raise CorruptError(problem)
+    return assemble(header, segments, chunks, limits)
+
+
+def assemble(
+    header: StreamHeader, segments: tuple[Segment, ...], chunks: list[Chunk], limits: Limits
+) -> Stream:
+    """Return the stream with what its ancillary chunks say; raise BitstreamError."""
     timing, display = single(chunks, TIMING), single(chunks, DISPLAY)
     return Stream(
         header,
@@ -154,7 +161,8 @@ def add_tracks(data: bytes, tracks: Sequence[Track]) -> bytes:
     return b"".join((data[:first], *pack_tracks(tracks), data[first:]))
 
 
-def _unpack_header(chunk: Chunk, limits: Limits) -> StreamHeader:
+def unpack_header(chunk: Chunk, limits: Limits) -> StreamHeader:
+    """Read and check the VHDR chunk; raise CorruptError or LimitError."""
     reader = ByteReader(chunk.payload, "the VHDR chunk")
     header = fields.unpack(StreamHeader, reader)
     if reader.n_left:
@@ -206,7 +214,8 @@ def _pack_segment(segment: Segment) -> bytes:
     return fields.pack(segment.header) + size + segment.config + segment.payload
 
 
-def _unpack_segment(chunk: Chunk) -> Segment:
+def unpack_segment(chunk: Chunk) -> Segment:
+    """Read the headers of a SEGM chunk; raise BitstreamError."""
     reader = ByteReader(chunk.payload, f"the SEGM chunk at byte {chunk.offset}")
     header = fields.unpack(SegmentHeader, reader)
     config = reader.take(reader.integer("u16"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,8 +25,13 @@ from nvcodec.cli.options import (
     verbose_option,
 )
 from nvcodec.cli.values import frame_numbers
-from nvcodec.errors import UsageError
+from nvcodec.errors import CorruptError, UsageError
 from nvcodec.events import Log, Progress, Result
+
+if TYPE_CHECKING:
+    from nvcodec.bitstream.salvage import Damage
+
+_MAX_WARNINGS = 20
 
 
 @main.command()
@@ -47,6 +54,10 @@ from nvcodec.events import Log, Progress, Result
 @audio_option
 @subtitles_option
 @click.option("--batch", type=int, default=1, help="Frames, or clips of them, drawn at once.")
+@click.option(
+    "--lenient", is_flag=True,
+    help="Draw the whole segments of a damaged file; others repeat the last frame. Exit code 4.",
+)  # fmt: skip
 @overwrite_option
 @json_option
 @quiet_option
@@ -54,8 +65,8 @@ from nvcodec.events import Log, Progress, Result
 def decode(
     file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
     time_s: Fraction | None, codec: str | None, crf: float | None, pix_fmt: str | None,
-    device: str, batch: int,
-    audio: str, subtitles: str, overwrite: bool, json: bool, quiet: bool, verbose: bool,
+    device: str, batch: int, audio: str, subtitles: str, lenient: bool, overwrite: bool,
+    json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or pictures."""
     if output == "-":
@@ -75,7 +86,7 @@ def decode(
     with make_listener(json=json, quiet=quiet) as listen:
         if Path(output).is_file():
             storage.check_output(Path(output), overwrite=overwrite, source=Path(file))
-        with VideoFile(file, device=device, batch=batch) as video:
+        with VideoFile(file, device=device, batch=batch, lenient=lenient) as video:
             if frames_list is not None:
                 picked = select_frames(video, frames_list)
             elif time_s is not None:
@@ -83,6 +94,8 @@ def decode(
             else:
                 picked = select_part(video, start, frames)
             total = len(picked.numbers)
+            for item in video.damage[:_MAX_WARNINGS]:
+                listen(Log(level="warning", message=_sentence(item)))
             if frames is not None and total < frames:
                 message = f"{frames} frames were asked for, but only {total} are there"
                 listen(Log(level="warning", message=message))
@@ -124,6 +137,20 @@ def decode(
             "end_to_end_s": elapsed_s,
             "end_to_end_fps": total / elapsed_s,
             "device": str(video.device),
-            "batch": batch,
+            "batch": video.batch,
+            "damage": [asdict(item) for item in video.damage],
         }
         listen(Result(kind="decode", values=values))
+        if video.damage:
+            lost = sum(item.n_frames for item in video.damage)
+            raise CorruptError(
+                f"{file} is damaged: {lost} of its {len(video)} frames are lost, and show the "
+                f"nearest whole one instead; {output} holds what could be drawn"
+            )
+
+
+def _sentence(damage: Damage) -> str:
+    if not damage.n_frames:
+        return f"a part beside the frames is lost: {damage.reason}"
+    last = damage.first_frame + damage.n_frames - 1
+    return f"frames {damage.first_frame} to {last} are lost: {damage.reason}"

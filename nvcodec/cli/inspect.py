@@ -35,6 +35,9 @@ def info(file: str, json: bool, verbose: bool) -> None:
         listen(Result(kind="info", values=describe_file(file)))
 
 
+_VERIFY = ("start", "dump", "dump_video", "overwrite", "device", "reference")
+
+
 @main.command()
 @click.argument("file")
 @click.option("--source", help="The original video, to measure PSNR and MS-SSIM against.")
@@ -47,6 +50,10 @@ def info(file: str, json: bool, verbose: bool) -> None:
 @click.option(
     "--dump", metavar="FOLDER", help="Write source and decoded frames side by side as PNG files."
 )
+@click.option(
+    "--reference", is_flag=True,
+    help="Draw all frames in float64 too, and compare: conformance C2.",
+)  # fmt: skip
 @click.option("--dump-video", metavar="FILE.mkv", help="Write them as a lossless video.")
 @overwrite_option
 @device_option
@@ -59,7 +66,7 @@ def verify(file: str, source: str | None, json: bool, quiet: bool, **given: Any)
     from nvcodec.console import make_listener
 
     with make_listener(json=json, quiet=quiet) as listen:
-        shared = {key: given[key] for key in ("start", "dump", "dump_video", "overwrite", "device")}
+        shared = {key: given[key] for key in _VERIFY}
         shared |= {"form": input_format(given), "framing": framing_of(given)}
         values = verify_file(file, source, listener=listen, **shared)
         listen(Result(kind="verify", values=values))

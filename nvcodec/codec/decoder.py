@@ -7,7 +7,9 @@ import operator
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,14 +22,17 @@ from torch import Tensor
 
 from nvcodec import fields
 from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
+from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
+from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     BitstreamError,
     CorruptError,
     InputError,
     LimitError,
+    ResourceError,
     UnsupportedError,
     UsageError,
 )
@@ -161,8 +166,14 @@ class VideoFile:
         batch: int = DEFAULT_BATCH,
         bit_depth: int = 8,
         limits: Limits = DEFAULT,
+        lenient: bool = False,
     ) -> None:
         """Open a path or the bytes of a file.
+
+        A lenient one checks all segments at once and draws those that are whole: a frame of
+        another one is the last whole frame before it (at the start, the first after it), so that
+        times and sound stay in step. `damage` lists what is lost. Without one whole segment it
+        raises BitstreamError too.
 
         Args:
             source: path, or the whole file.
@@ -170,6 +181,7 @@ class VideoFile:
             batch: frames, or clips of them, drawn at once.
             bit_depth: 8 gives uint8 frames; 16 gives uint16, where white is 65535.
             limits: on what the file may ask for.
+            lenient: whether to go on where segments are damaged.
 
         Raises:
             NvcodecError: InputError or BitstreamError for the file, UsageError for the arguments,
@@ -182,7 +194,12 @@ class VideoFile:
         data = source if isinstance(source, bytes) else read_file(source)
         self.n_bytes = len(data)
         self.limits = limits
-        self.stream = unpack_stream(data, limits)
+        self.damage: tuple[Damage, ...] = ()
+        """What a lenient reader found to be lost, in the order of the frames."""
+        if lenient:
+            self.stream, self.damage = _salvage(data, limits)
+        else:
+            self.stream = unpack_stream(data, limits)
         self.info = video_info(self.stream)
         self.batch = batch
         self.bit_depth = bit_depth
@@ -192,6 +209,7 @@ class VideoFile:
         self._loaded: tuple[int, VideoModel] | None = None
         self._clips: dict[int, int] = {}
         self._lock = threading.RLock()
+        self._firsts = [segment.header.first_frame for segment in self.stream.segments]
 
     def __len__(self) -> int:
         return self.stream.header.n_frames
@@ -236,7 +254,7 @@ class VideoFile:
         frames = torch.empty(size, dtype=kind, device=self.device)
         places = iter(order)
         for number, indices in self._batches([picked[i] for i in order]):
-            for frame in self._draw(number, indices, Tensor.contiguous):
+            for frame in self._draw_all(number, indices, Tensor.contiguous):
                 frames[next(places)] = frame
         return frames[0] if isinstance(numbers, int) else frames
 
@@ -289,15 +307,15 @@ class VideoFile:
         A clip is what the network draws together: a single frame for most architectures.
         """
         for number, together in self._batches(indices):
-            yield from self._draw(number, together, to_numpy)
+            yield from self._draw_all(number, together, to_numpy)
 
     def _batches(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield the number of a segment and frames of it that are drawn together."""
         pending: list[int] = []
         clips: set[int] = set()
         current = -1
-        for index in indices:
-            number = self._segment_of(index)
+        for asked in indices:
+            number, index = self._place(asked)
             segment = self.stream.segments[number].header
             n = self._clip_frames(number)
             clip = (index - segment.first_frame) // n
@@ -314,11 +332,14 @@ class VideoFile:
         if pending:
             yield current, pending
 
-    def _segment_of(self, index: int) -> int:
-        for number, segment in enumerate(self.stream.segments):
-            if index < segment.header.first_frame + segment.header.n_frames:
-                return number
-        raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the segment of a frame and the frame itself, or the one that stands for it."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} is outside the video's {len(self)} frames")
+        number = max(0, bisect_right(self._firsts, index) - 1)
+        segment = self.stream.segments[number].header
+        last = segment.first_frame + segment.n_frames - 1
+        return number, min(max(index, segment.first_frame), last)
 
     def _clip_frames(self, number: int) -> int:
         if number not in self._clips:
@@ -337,6 +358,32 @@ class VideoFile:
                 self._loaded = (number, place(model, self.device).eval())
             return self._loaded[1]
 
+    def _draw_all(
+        self, number: int, indices: list[int], finish: Callable[[Tensor], Iterable[T]]
+    ) -> Iterator[T]:
+        """Yield these frames of a segment; where memory does not suffice, in smaller batches."""
+        try:
+            frames = self._draw(number, indices, finish)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        else:
+            yield from frames
+            return
+        # Outside of the handler, whose traceback holds on to the feature maps.
+        first, n = self._firsts[number], self._clip_frames(number)
+        clips = [(index - first) // n for index in indices]
+        cuts = [i for i in range(1, len(clips)) if clips[i] != clips[i - 1]]
+        if not cuts:
+            raise ResourceError(
+                f"memory does not suffice to draw {n} frame{'s' * (n > 1)} of "
+                f"{self.info.width}x{self.info.height} at once on {self.device}"
+            )
+        self.batch = max(1, self.batch // 2)
+        cut = cuts[len(cuts) // 2]
+        for part in (indices[:cut], indices[cut:]):
+            yield from self._draw_all(number, part, finish)
+
     @torch.inference_mode()
     def _draw(self, number: int, indices: list[int], finish: Callable[[Tensor], T]) -> T:
         """Draw frames of one segment; `finish` gets them as integers (B, 3, H, W)."""
@@ -348,6 +395,24 @@ class VideoFile:
             frames = finish(to_samples(model(index), self.bit_depth))
             self.network_s += time.perf_counter() - started
             return frames
+
+
+def _salvage(data: bytes, limits: Limits) -> tuple[Stream, tuple[Damage, ...]]:
+    """Return the sound part of a damaged file, its segments checked down to their tensors."""
+    stream, damage = salvage_stream(data, limits)
+    whole = []
+    for segment in stream.segments:
+        try:
+            read_tensors(segment, stream.header, limits)
+        except BitstreamError as error:
+            first, n_frames = segment.header.first_frame, segment.header.n_frames
+            damage.append(Damage(first_frame=first, n_frames=n_frames, reason=str(error)))
+        else:
+            whole.append(segment)
+    damage.sort(key=lambda item: item.first_frame)
+    if not whole:
+        raise CorruptError(f"no segment of the file is whole: {damage[-1].reason}")
+    return replace(stream, segments=tuple(whole)), tuple(damage)
 
 
 def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,36 +178,48 @@ def encode(
     if options.target.psnr is not None and hidden is not None:
         raise UsageError("--psnr needs all pixels of the source; with a mask give --bpp or --size")
     path = None if output is None else Path(output)
-    if path is not None:
-        local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
-        storage.check_output(path, overwrite=overwrite, source=local)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
-    initial = None if init is None else Initial(init)
-    if isinstance(source, Source):
-        video = source
-    else:
-        video = read_source(
-            source,
-            start=start,
-            count=frames,
+    with ExitStack() as stack:
+        if path is not None:
+            local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
+            storage.check_output(path, overwrite=overwrite, source=local)
+            stack.enter_context(storage.claim(path, checkpoint_path(path)))
+            # Another process may have finished it in between.
+            storage.check_output(path, overwrite=overwrite)
+        initial = None if init is None else Initial(init)
+        if isinstance(source, Source):
+            video = source
+        else:
+            video = read_source(
+                source,
+                start=start,
+                count=frames,
+                keep=keep,
+                form=form,
+                framing=framing,
+                listener=listener,
+            )
+        if hidden is not None and hidden.shape != video.frames.shape[:3]:
+            raise UsageError(f"hidden is {hidden.shape}, but the video is {video.frames.shape[:3]}")
+        work = EncodeWork(
+            video,
+            options,
+            device=picked,
             keep=keep,
-            form=form,
-            framing=framing,
             listener=listener,
+            stop=stop,
+            initial=initial,
+            hidden=hidden,
         )
-    if hidden is not None and hidden.shape != video.frames.shape[:3]:
-        raise UsageError(f"hidden is {hidden.shape}, but the video is {video.frames.shape[:3]}")
-    work = EncodeWork(
-        video,
-        options,
-        device=picked,
-        keep=keep,
-        listener=listener,
-        stop=stop,
-        initial=initial,
-        hidden=hidden,
-    )
+        return _encode(work, path, resume=resume, framing=framing, began=began)
+
+
+def _encode(
+    work: EncodeWork, path: Path | None, *, resume: bool, framing: Framing, began: float
+) -> tuple[bytes, EncodeResult]:
+    """Fit, pack, prove and write what has been read and planned."""
+    video, options = work.source, work.options
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
         plan, fit, data = encode_to_psnr(work, options.target.psnr)
@@ -236,7 +249,7 @@ def encode(
         n_steps=fit.step,
         encode_s=time.perf_counter() - began,
         decode_fps=decode_fps,
-        device=str(picked),
+        device=str(work.device),
         framing=framing,
     )
 

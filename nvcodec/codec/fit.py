@@ -108,8 +108,9 @@ class Fit:
         """Make one training step, and change phase where the schedule says so."""
         started = time.perf_counter()
         self._change_phase()
-        if self.step % _SNAPSHOT_STEPS == 0:
-            self._good = {k: v.clone() for k, v in self.state_tensors().items()}
+        state = None
+        if self._good is None or self.step % _SNAPSHOT_STEPS == 0:
+            state = {k: v.clone() for k, v in self.state_tensors().items()}
         clips = self._next_batch()
         factor = self.lr_factor * self._lr_share()
         self.lr = factor * self.settings.lr
@@ -118,7 +119,11 @@ class Fit:
                 group["lr"] = group["initial_lr"] * factor
             optimizer.zero_grad()
         self.loss = self._backward(clips)
-        if math.isfinite(self.loss):
+        finite = math.isfinite(self.loss)
+        if finite:
+            # Only now is it known that the parameters were sound.
+            self._good = state or self._good
+        if finite and self._gradients_are_finite():
             for optimizer in self.optimizers:
                 optimizer.step()
         else:
@@ -126,6 +131,23 @@ class Fit:
         self._clock(time.perf_counter() - started)
         if self.done and self.analysis is not None:
             self._free_latents()
+
+    def _gradients_are_finite(self) -> bool:
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        return bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
+
+    def check_finite(self) -> None:
+        """Raise ResourceError when a number that would be written is not finite."""
+        trained = self.parameters()
+        if self.quantizer is not None:
+            trained |= dict(self.quantizer.named_parameters())
+        for name, value in trained.items():
+            if not torch.isfinite(value).all():
+                raise ResourceError(
+                    f"training ended with a {name} that is not finite; "
+                    "use a lower --lr or another --seed"
+                )
 
     def _change_phase(self) -> None:
         s = self.settings
@@ -216,7 +238,7 @@ class Fit:
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
-        if bits is not None:
+        if bits is not None and math.isfinite(loss):
             self._control_rate(float(bits.detach()))
         return loss
 
@@ -306,18 +328,22 @@ class Fit:
 
     def _roll_back(self) -> None:
         """Return to the last good state with half the learning rate; give up after a few times."""
-        assert self._good is not None
-        self.n_rollbacks += 1
-        if self.n_rollbacks > _MAX_ROLLBACKS:
+        if self._good is None:
             raise ResourceError(
-                f"training diverged {self.n_rollbacks} times; use a lower --lr or another --seed"
+                "training diverged at its first step; use a lower --lr or another --seed"
             )
         step, position, elapsed_s = self.step, self.position, self.elapsed_s
-        n_rollbacks, lr_factor = self.n_rollbacks, self.lr_factor
+        n_rollbacks, lr_factor = self.n_rollbacks + 1, self.lr_factor
         self.load_state_tensors(self._good)
         self.step, self.position, self.elapsed_s = step, position, elapsed_s
         self.n_rollbacks, self.lr_factor = n_rollbacks, 0.5 * lr_factor
         self.psnr_db = None
+        if n_rollbacks > _MAX_ROLLBACKS:
+            # Who continues from here has as many tries again.
+            self.n_rollbacks = 0
+            raise ResourceError(
+                f"training diverged {n_rollbacks} times; use a lower --lr or another --seed"
+            )
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return everything that the rest of the run depends on, as named tensors."""

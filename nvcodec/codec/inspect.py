@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import av
 import av.codec
+import numpy as np
 import torch
 
 from nvcodec import __version__, fields
@@ -38,6 +40,9 @@ from nvcodec.video.frames import InputFormat
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.pairs import PairImages, Pairs, PairVideo
 from nvcodec.video.reader import OWN_FORMAT, open_video
+
+_LEAST_EQUAL = 0.999
+"""Share of the samples that C2 wants to be those of a decoder in float64."""
 
 _CODECS = {
     "encoders": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "png"),
@@ -180,9 +185,13 @@ def verify_file(
     overwrite: bool = False,
     device: str = "auto",
     form: InputFormat = OWN_FORMAT,
+    reference: bool = False,
     listener: Listener = ignore,
 ) -> dict[str, Any]:
     """Check a file's structure, checksums and tensor hashes, and with a source its quality.
+
+    That is conformance C1 of bitstream_spec.md; with `reference` all frames are drawn a second time
+    in float64 and compared (C2); VerificationError where they differ by more than it allows.
 
     The file is compared with the frames of the source from `start` on, changed as `framing` says;
     `dump` is a folder for PNG files and `dump_video` a .mkv file of both side by side. Raises
@@ -208,7 +217,11 @@ def verify_file(
             "frames": len(video),
             "width": header.width,
             "height": header.height,
+            "conformance": "C1",
         }
+        if reference:
+            drawn = compare_with_reference(video, data, listener)
+            values |= {"conformance": "C1, C2", "reference": drawn, "device": str(video.device)}
         if source is None:
             return values
         with ExitStack() as stack:
@@ -239,6 +252,41 @@ def verify_file(
         "psnr_per_frame_db": meter.psnr_per_frame_db,
         "device": str(video.device),
     }
+
+
+@torch.inference_mode()
+def compare_with_reference(
+    video: VideoFile, data: bytes, listener: Listener = ignore
+) -> dict[str, Any]:
+    """Compare all samples with those of a decoder in float64; raise VerificationError beyond C2."""
+    n_samples = n_equal = n_done = worst = 0
+    squares = 0.0
+    with VideoFile(data, device="cpu", limits=video.limits) as exact:
+        for number, segment in enumerate(exact.stream.segments):
+            model = exact.load(number).double()
+            first, n_frames = segment.header.first_frame, segment.header.n_frames
+            for start in range(0, n_frames, model.clip_frames):
+                index = torch.arange(start, min(start + model.clip_frames, n_frames))
+                scaled = model(index).nan_to_num(0.0).clamp(0, 1).mul(255).round()
+                truth = scaled.permute(0, 2, 3, 1).numpy()
+                seen = np.stack(list(video.frames([first + i for i in index.tolist()])))
+                difference = np.abs(seen - truth)
+                n_samples += difference.size
+                n_equal += int((difference == 0).sum())
+                worst = max(worst, int(difference.max()))
+                squares += float(np.square(difference).sum())
+                n_done += len(index)
+                progress = Progress(stage="verify", done=n_done, total=len(video), unit="frame")
+                listener(progress)
+    share = n_equal / n_samples
+    between_db = 10 * math.log10(255**2 * n_samples / squares) if squares else math.inf
+    if share < _LEAST_EQUAL or worst > 1:
+        raise VerificationError(
+            f"{video.device} does not draw as C2 asks: {share:.4%} of the samples equal those of "
+            f"float64, needed are {_LEAST_EQUAL:.1%}; they differ by up to {worst}, allowed is 1 "
+            f"({between_db:.1f} dB between both)"
+        )
+    return {"samples": n_samples, "equal": share, "max_difference": worst, "psnr_db": between_db}
 
 
 def compare(

@@ -132,7 +132,9 @@ class Quantizer(nn.Module):
         row, cap = self._row_index(values)
         steps = self.log_step.exp()
         if mode == "hard":
-            eighths = step_size(step_index(steps.detach().cpu().double().numpy()))
+            # A step that is not a number makes the loss none, which the caller looks at.
+            sane = steps.detach().nan_to_num(1.0).clamp(1e-30, 1e30)
+            eighths = step_size(step_index(sane.cpu().double().numpy()))
             steps = steps + (torch.from_numpy(eighths).to(steps) - steps).detach()
         scales = self.log_scale.exp() + _MIN_SCALE
         flat = torch.cat([value.reshape(-1) for value in values.values()])

@@ -28,7 +28,8 @@ class RateController:
 
     def update(self, bits: float) -> None:
         """Move mu by at most 3 % after a step that was estimated at `bits`."""
-        error = math.log((bits + self.overhead_bits) / self.target_bits)
+        # A run that diverges may be estimated far beyond its file, and the sum below nothing.
+        error = math.log(max(1e-3, (bits + self.overhead_bits) / self.target_bits))
         self.mu *= math.exp(0.03 * max(-1.0, min(1.0, 8 * error)))
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
         # Rounding itself adds 2 to 3 % when it starts, and the falling learning rate leaves

@@ -283,11 +283,23 @@ class EncodeWork:
         """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
         saved_s = shown_s = time.perf_counter()
         while not fit.done:
-            with flushed_denormals():
-                fit.advance()
+            try:
+                with flushed_denormals():
+                    fit.advance()
+            except ResourceError as error:
+                if checkpoint is None or fit.step == 0:
+                    raise
+                save_checkpoint(checkpoint, fit, key)
+                raise ResourceError(
+                    f"{error}; the last good state is in {checkpoint}, "
+                    "from where --resume goes on at a lower rate"
+                ) from error
             now = time.perf_counter()
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
-                save_checkpoint(checkpoint, fit, key)
+                try:
+                    save_checkpoint(checkpoint, fit, key)
+                except ResourceError as error:
+                    self.listener(Log(level="warning", message=f"the state is not saved: {error}"))
                 saved_s = now
             if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
                 self._show(fit)
@@ -317,6 +329,7 @@ class EncodeWork:
 
     def finish(self, plan: Plan, fit: Fit) -> bytes:
         """Return the bytes of the trained network at the target size."""
+        fit.check_finite()
         if plan.max_bytes is None:
             return self.file(plan, fit.quantized())
         tensors = fit_size(

@@ -1,0 +1,281 @@
+"""What happens to an encode that is killed, starved or interrupted: whole files or none."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import make_video, moving_frames
+from nrv_factory import make_nrv
+from test_cli import QUICK, environment, fail, listing, program, run, run_json
+from test_codec import options
+
+import nvcodec
+from nvcodec import storage
+from nvcodec.codec.checkpoint import checkpoint_path
+from nvcodec.errors import Interrupted, ResourceError, UsageError
+
+KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """32 x 32, 6 frames, lossless RGB."""
+    path = tmp_path_factory.mktemp("crashes") / "clip.mkv"
+    return make_video(path, codec="ffv1", pixel_format="bgr0", frames=moving_frames(6, 32, 32))
+
+
+@contextmanager
+def tiny_disk(folder: Path, size: str, *flags: str):
+    """Mount a disk of this size on a new folder; skip where that is not allowed."""
+    folder.mkdir()
+    options = ",".join((f"size={size}", *flags))
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs Linux and its administrator")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def files_up_to(n_bytes):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def begin(clip, output, *more):
+    """Start a long encode; return its process once it trains."""
+    command = ("encode", clip, "-o", output, "--bpp", "2", "--passes", 9999, "--device", "cpu")
+    process = program(*command, "--json", *more)
+    while json.loads(process.stdout.readline())["stage"] == "read":
+        pass
+    return process
+
+
+# Killed
+
+
+def test_killed_encodes_end_in_the_same_file(tmp_path):
+    out = tmp_path / "kills.json"
+    options = ("--kills", "3", "--passes", "2", "--seed", "7")
+    command = [sys.executable, str(KILLS), *options, "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["kills"] >= 3
+    assert result["finished_and_identical"] >= 1
+
+
+def test_what_a_killed_encode_leaves_is_recognised(tmp_path, clip):
+    output = tmp_path / "a.nrv"
+    with begin(clip, output) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    assert listing(tmp_path) == [".a.nrv.lock"]
+    for path in (output, checkpoint_path(output)):
+        storage.part_path(path).write_bytes(b"torn")
+    assert len(listing(tmp_path)) == 3
+    run("encode", clip, "-o", output, *QUICK)
+    assert listing(tmp_path) == ["a.nrv"]
+
+
+# Two of them
+
+
+def test_two_encoders_on_one_output(tmp_path, clip):
+    output = tmp_path / "a.nrv"
+    with begin(clip, output) as process:
+        for more in ((), ("-y",), ("--resume",)):
+            message = fail(2, "encode", clip, "-o", output, *QUICK, *more)
+            assert message == (
+                f"output {output} is being made by another process; wait for it, or choose "
+                "another name"
+            )
+        run("encode", clip, "-o", tmp_path / "b.nrv", *QUICK)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert listing(tmp_path) == [".a.nrv.resume", "b.nrv"]
+
+
+def test_a_claim_is_exclusive_and_leaves_nothing(tmp_path):
+    path = tmp_path / "a.nrv"
+    with storage.claim(path):
+        with pytest.raises(UsageError, match="by another process"), storage.claim(path):
+            pass
+        with storage.claim(tmp_path / "b.nrv"):
+            assert listing(tmp_path) == [".a.nrv.lock", ".b.nrv.lock"]
+    with storage.claim(path):
+        pass
+    assert listing(tmp_path) == []
+
+
+def test_an_output_that_another_process_finished_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    clip = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(2, 32, 32))
+    output = tmp_path / "a.nrv"
+    claim = storage.claim
+
+    def late(path, *leftovers):
+        path.write_bytes(b"of the other process")
+        return claim(path, *leftovers)
+
+    monkeypatch.setattr(storage, "claim", late)
+    with pytest.raises(UsageError, match="use -y"):
+        nvcodec.encode(clip, output, options(2), device="cpu")
+    assert output.read_bytes() == b"of the other process"
+    assert listing(tmp_path) == ["a.nrv", "in.mkv"]
+
+
+# Disks
+
+
+def test_a_full_disk(tmp_path, clip):
+    with tiny_disk(tmp_path / "full", "4k") as full:
+        size = ("--arch", "hnerv", "--size", 6000, "--passes", 2, "--device", "cpu")
+        message = fail(7, "encode", clip, "-o", full / "a.nrv", *size, "-q")
+        assert "a.nrv cannot be written: No space left on device" in message
+        assert listing(full) == []
+        nrv = tmp_path / "a.nrv"
+        nrv.write_bytes(make_nrv(8, 160, 96))
+        for name in ("a.mkv", "a.y4m", "png/"):
+            assert "o space left" in fail(7, "decode", nrv, "-o", f"{full}/{name}", "-q")
+            assert [name for name in listing(full) if name != "png"] == []
+
+
+def test_a_disk_that_takes_no_state(tmp_path, clip, monkeypatch):
+    """A state that cannot be saved now and then costs a warning; at the end, the exit code 7."""
+    monkeypatch.setattr("nvcodec.codec.work.CHECKPOINT_INTERVAL_S", 0.0)
+    said = []
+    output = tmp_path / "a.nrv"
+    with files_up_to(8000):
+        data, _ = nvcodec.encode(clip, output, options(2), device="cpu", listener=said.append)
+        assert "the state is not saved: " in next(e.message for e in said if hasattr(e, "message"))
+        with pytest.raises(ResourceError, match="cannot be written: File too large"):
+            nvcodec.encode(clip, tmp_path / "b.nrv", options(2), device="cpu", stop=lambda: True)
+    assert output.read_bytes() == data
+    assert listing(tmp_path) == ["a.nrv"]
+
+
+def test_a_folder_that_is_read_only(tmp_path, clip):
+    with tiny_disk(tmp_path / "ro", "64k", "ro") as folder:
+        assert "is not writable" in fail(2, "encode", clip, "-o", folder / "a.nrv", *QUICK)
+        nrv = tmp_path / "a.nrv"
+        nrv.write_bytes(make_nrv(2, 32, 32))
+        assert "is not writable" in fail(2, "decode", nrv, "-o", folder / "a.mp4")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may write")
+def test_a_folder_without_permission(tmp_path, clip):
+    folder = tmp_path / "ro"
+    folder.mkdir(mode=0o555)
+    assert "is not writable" in fail(2, "encode", clip, "-o", folder / "a.nrv", *QUICK)
+
+
+# Memory
+
+STARVE = """
+import resource, sys
+import numpy as np, torch
+import nvcodec
+
+torch.set_num_threads(1)
+path, hard = sys.argv[1], resource.getrlimit(resource.RLIMIT_AS)[1]
+
+def starve(spare_mib):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + (spare_mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+video = nvcodec.open(sys.argv[2], device="cpu", batch=2)
+video.load(0)
+starve(4)
+try:
+    list(video)
+except nvcodec.errors.ResourceError as error:
+    print(error.exit_code, error)
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+expected = list(nvcodec.open(path, device="cpu"))
+for n_before in (0, 1):
+    video = nvcodec.open(path, device="cpu")
+    video.load(0)
+    frames = video.frames(range(20))
+    drawn = [next(frames) for _ in range(n_before)]
+    video.batch = 19
+    starve(60)
+    drawn += frames
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    difference = max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(drawn, expected))
+    print(len(drawn), difference, video.batch)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_memory_runs_out_while_decoding(tmp_path):
+    """At the first batch: smaller ones; at a later one: as well; for one frame: a sentence."""
+    paths = tmp_path / "a.nrv", tmp_path / "b.nrv"
+    paths[0].write_bytes(make_nrv(20, 320, 192))
+    paths[1].write_bytes(make_nrv(2, 640, 384))
+    command = [sys.executable, "-c", STARVE, *map(str, paths)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    never, *others = done.stdout.splitlines()
+    assert never == "7 memory does not suffice to draw 1 frame of 640x384 at once on cpu"
+    assert len(others) == 2
+    for line in others:
+        n_frames, difference, batch = map(int, line.split())
+        assert n_frames == 20
+        assert difference <= 1
+        assert 1 <= batch < 19
+
+
+# Signals
+
+
+def test_sigterm_keeps_the_state(tmp_path, clip):
+    output = tmp_path / "a.nrv"
+    with begin(clip, output) as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert "--resume" in json.loads(out.splitlines()[-1])["hint"]
+    assert listing(tmp_path) == [".a.nrv.resume"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_decode_leaves_nothing(tmp_path, number, monkeypatch):
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(make_nrv(8, 64, 48))
+    frames = nvcodec.VideoFile.frames
+
+    def stopped(video, indices):
+        for done, frame in enumerate(frames(video, indices)):
+            if done == 4:
+                os.kill(os.getpid(), number)
+            yield frame
+
+    monkeypatch.setattr(nvcodec.VideoFile, "frames", stopped)
+    for name in ("a.mp4", "a.y4m", "png/"):
+        assert fail(130, "decode", nrv, "-o", f"{tmp_path}/{name}") == "interrupted"
+        assert [left for left in listing(tmp_path) if left not in ("a.nrv", "png")] == []
+
+
+def test_success_leaves_only_the_output(tmp_path, clip):
+    run_json("encode", clip, "-o", tmp_path / "a.nrv", *QUICK)
+    run("decode", tmp_path / "a.nrv", "-o", tmp_path / "a.mp4")
+    assert listing(tmp_path) == ["a.mp4", "a.nrv"]
+    with pytest.raises(Interrupted):
+        nvcodec.encode(clip, tmp_path / "b.nrv", options(5), device="cpu", stop=lambda: True)
+    assert listing(tmp_path) == [".b.nrv.resume", "a.mp4", "a.nrv"]
