@@ -5,7 +5,7 @@ CLIP is Big Buck Bunny at 1280x720, 132 frames (Blender Foundation, CC BY 3.0). 
 and are rounded afterwards; "float" is the PSNR before, "file" that of frames decoded from the real
 file, both on 8-bit RGB, mean over frames. With a GPU that is the setting of the HNeRV paper (Chen
 et al., CVPR 2023): all frames, 300 passes, four sizes. Without one the frames are area-scaled to
-320x160, and there are fewer of them, fewer passes and two sizes.
+320x160, and there are fewer of them, fewer passes and one size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nvcodec.codec.work import Source, read_source
 CROP = (1280, 640)
 RECIPES = ("hnerv-paper", "enerv-paper", "nerv-paper", "hnerv-paper-nerv")
 GPU = {"scale": 1, "frames": 132, "passes": 300, "params": [0.35e6, 0.75e6, 1.5e6, 3e6]}
-CPU = {"scale": 4, "frames": 32, "passes": 100, "params": [0.1e6, 0.35e6]}
+CPU = {"scale": 4, "frames": 32, "passes": 60, "params": [0.1e6]}
 # HNeRV paper, table of the bunny video: PSNR of the unquantised network. Its NeRV is the one that
 # its own trainer makes.
 PUBLISHED_DB = {
