@@ -36,7 +36,7 @@ def main() -> None:
     half = replace(
         source,
         frames=np.ascontiguousarray(source.frames[::2]),
-        info=replace(source.info, frame_rate=source.info.frame_rate / 2),
+        info=replace(source.info, frame_rate=source.info.frame_rate / 2, timing=None),
     )
     options = nvcodec.EncodeOptions(
         arch=arguments.arch,

@@ -251,6 +251,17 @@ def test_embedding_size_by_ratio():
     assert "embed_ratio_percent" not in config.__dataclass_fields__
 
 
+def test_whatever_is_no_smaller_than_the_smallest_is_solved():
+    wide = {"lower_width": 12}
+    smallest = HNeRV.smallest(64, 180, 320, **wide)
+    n_params = count_params(shape_only(HNeRV, smallest, 64, 180, 320))
+    assert HNeRV.solve(n_params, 64, 180, 320, **wide) == smallest
+    more = HNeRV.solve(1.1 * n_params, 64, 180, 320, **wide)
+    assert more.embed_dim > 1
+    with pytest.raises(UsageError, match="needs at least"):
+        HNeRV.solve(n_params - 1, 64, 180, 320, **wide)
+
+
 @pytest.mark.parametrize("n_blocks", [1, 2])
 @pytest.mark.parametrize("kind", ["convnext", "conv", "pshuffle", "interpolate"])
 def test_encoders_make_the_latents_of_a_padded_frame(kind, n_blocks):

@@ -13,7 +13,7 @@ from nvcodec.bitstream.tensors import (
 )
 from nvcodec.codec.optim import is_weight
 from nvcodec.codec.prune import prune_masks, share_removed
-from nvcodec.codec.ptq import quantize_minmax
+from nvcodec.codec.ptq import QUANT_AXES, quantize_minmax
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController, fit_size
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
@@ -111,7 +111,7 @@ def test_pruning_steps_remove_equal_parts_of_the_rest():
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("axis", ["best", "tensor"])
+@pytest.mark.parametrize("axis", QUANT_AXES)
 def test_minmax_quantisation_has_the_levels_it_says(bits, axis):
     spec = TensorSpec(name="w", shape=(6, 50, 3, 3), row_axis=None)
     weight = torch.randn(6, 50, 3, 3, generator=torch.Generator().manual_seed(1))
@@ -131,6 +131,8 @@ def test_minmax_quantisation_has_the_levels_it_says(bits, axis):
     assert np.abs(dequantize(q) - weight.numpy()).max() <= bound * (1 + 1e-6)
     if axis == "best" and bits >= 4:
         assert q.spec.row_axis == 0
+    if axis != "best":
+        assert q.spec.row_axis == (None if axis == "tensor" else int(axis))
 
 
 def test_minmax_quantisation_of_constants():

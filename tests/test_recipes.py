@@ -80,6 +80,46 @@ def test_hnerv_recipe_is_the_published_network():
     assert (plan.fit.warmup_share, plan.fit.lr_floor) == (0.1, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "height", "n_params", "strides", "fc_dim"),
+    [
+        ("nerv-paper", 720, 3_201_905, (5, 2, 2, 2, 2), 26),
+        ("nerv-paper", 720, 6_282_001, (5, 2, 2, 2, 2), 58),
+        ("nerv-paper-pruned", 720, 12_524_563, (5, 2, 2, 2, 2), 112),
+        ("enerv-paper", 720, 12_490_314, (5, 2, 2, 2, 2), 196),
+        ("nerv-paper", 1080, 12_524_563, (5, 3, 2, 2, 2), None),
+    ],
+)
+def test_recipes_of_nerv_are_the_published_networks(name, height, n_params, strides, fc_dim):
+    plan = make_plan(
+        EncodeOptions(**RECIPES[name], n_params=n_params),
+        n_frames=132, height=height, width=height * 16 // 9, frame_rate=25, overhead_bytes=140,
+    )  # fmt: skip
+    assert plan.config.strides == strides
+    if fc_dim is not None:
+        assert (plan.n_params, plan.config.fc_dim) == (n_params, fc_dim)
+    fit = plan.fit
+    assert (fit.batch, fit.loss, fit.lr, fit.beta1, fit.beta2) == (1, "fusion6", 5e-4, 0.5, 0.999)
+    assert (fit.warmup_share, fit.lr_floor, fit.lr_schedule) == (0.2, 0.0, "cosine")
+    pruned = name.endswith("pruned")
+    assert fit.n_steps == (400 if pruned else 300) * 132
+    assert (fit.prune, fit.prune_at) == ((0.4, (0.75,)) if pruned else (0.0, (0.2,)))
+
+
+def test_3dnerv_recipe_is_the_published_network():
+    recipe = RECIPES["3dnerv-paper"]
+    options = EncodeOptions(
+        **recipe | {"model": recipe["model"] | {"strides": "5,3,2,2,2"}}, n_params=3.03e6
+    )
+    plan = make_plan(
+        options, n_frames=600, height=1080, width=1920, frame_rate=120, overhead_bytes=140
+    )
+    assert (plan.config.fc_dim, plan.config.clip_frames, plan.fit.batch) == (52, 2, 2)
+    assert plan.n_params == 1_633_763 + 600 // 2 * 32 * 9 * 16
+    assert plan.fit.n_steps == 300 * 300
+    assert plan.fit.analysis_share == 1.0
+
+
 def test_nerv_baseline_of_hnerv_has_no_embeddings():
     plan = make_plan(
         EncodeOptions(**RECIPES["hnerv-paper-nerv"], n_params=1.5e6),
@@ -90,14 +130,16 @@ def test_nerv_baseline_of_hnerv_has_no_embeddings():
     assert plan.config.kernels() == [3] * len(plan.config.strides)
 
 
-@pytest.mark.parametrize("name", [n for n in PRESENT if RECIPES[n]["arch"] == "hnerv"])
+@pytest.mark.parametrize("name", PRESENT)
 def test_a_recipe_encodes_end_to_end(tmp_path, clip, name):
     output = tmp_path / "a.nrv"
-    small = ("--params", "20k", "-m", "pe-levels=8") if name.endswith("-nerv") else SMALL
+    small = ("-m", "pe-levels=8") if "embed_dim" not in RECIPES[name].get("model", {}) else SMALL
     args = ("--recipe", name, *small, "--passes", 2, "--device", "cpu", "-m", "lower-width=4")
+    args += ("--params", "40k" if RECIPES[name]["arch"] == "3dnerv" else "20k")
     said = run_json("encode", clip, "-o", output, *args)[-2]
     assert said["target_bytes"] is None
-    assert said["n_steps"] == 4
+    assert said["arch"] == RECIPES[name]["arch"]
+    assert said["n_steps"] == 2 * 4 // RECIPES[name]["batch"]
     assert said["float_psnr_db"] == pytest.approx(said["psnr_db"], abs=0.5)
     assert said["float_psnr_db"] != said["psnr_db"]
     assert said["float_ms_ssim"] is None

@@ -27,7 +27,7 @@ PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
 SCHEDULES = ("cosine", "const", "step", "hybrid")
-QUANT_AXES = ("best", "tensor")
+QUANT_AXES = ("best", "tensor", "0", "1")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
     "log-mse", "log-l1", "l2", "l1", "ssim", "fusion1", "fusion2", "fusion3", "fusion4", "fusion5",

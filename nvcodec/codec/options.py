@@ -102,7 +102,7 @@ class EncodeOptions:
     weight_bits: int = 16
     embed_bits: int = 16
     quant_axis: str = "best"
-    """Min-max quantisation ("ptq") along the best axis or per tensor."""
+    """Min-max quantisation ("ptq") along the best axis, per tensor, or along axis 0 or 1."""
     prune: float = 0.0
     """Share of the weights to remove."""
     prune_at: tuple[float, ...] = (0.2,)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvcodec.bitstream.tensors import N_STEPS, QTensor, TensorSpec, step_index, step_size
 
-QUANT_AXES = ("best", "tensor")
+QUANT_AXES = ("best", "tensor", "0", "1")
 _MAX_SIDE_SHARE = 0.02
 """Rows may be at most this share of the values (HNeRV's rule)."""
 _INT16_MAX = 32_767
@@ -30,8 +30,9 @@ def quantize_minmax(
 
     The range includes 0, which stays exact: what is pruned stays pruned (NeRV's quantiser moves it
     by half a step). "best" takes rows along the axis, or the whole tensor, that gives the least
-    mean error. Steps are rounded to the eighths of an octave of the file, after 2^octaves.
-    1 bit gives the three values -1, 0, 1 times the step, as NeRV's 2^bits + 1 levels do.
+    mean error; "0" and "1" take that axis of all tensors but vectors (NeRV). Steps are rounded to
+    the eighths of an octave of the file, after 2^octaves. 1 bit gives the three values -1, 0, 1
+    times the step, as NeRV's 2^bits + 1 levels do.
     """
     tensors = []
     for spec in specs:
@@ -44,6 +45,8 @@ def quantize_minmax(
                 for axis in range(min(2, exact.ndim))
                 if 1 < exact.shape[axis] < _MAX_SIDE_SHARE * exact.size
             ]
+        elif quant_axis != "tensor" and exact.ndim > 1:
+            axes = [int(quant_axis)]
         candidates = [
             _quantize(replace(spec, row_axis=axis), exact, bits, octaves, deadzone) for axis in axes
         ]

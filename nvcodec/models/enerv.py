@@ -31,7 +31,7 @@ from nvcodec.models.layers import (
     make_norm,
     positional_encoding,
 )
-from nvcodec.models.nerv import nerv_block
+from nvcodec.models.nerv import NeRV, nerv_block
 from nvcodec.models.stages import MAX_FC_DIM, StageModel, cells, stage_widths
 from nvcodec.models.strides import grid_size
 
@@ -269,14 +269,18 @@ class ENeRV(StageModel):
 
     @classmethod
     def sizes(cls, n_params: float) -> dict[str, int]:
-        """Return the paper's values from its 12.5 M on; below, a smaller network of that shape."""
+        """Return the paper's values from its 12.5 M on; below, a smaller network of that shape.
+
+        It expands less: with few parameters the later stages gain more from them.
+        """
         scale = math.sqrt(min(1.0, n_params / 12.5e6))
         return {
             "pe_levels": 80,
             "mlp_dim": max(8, round(128 * scale)),
             "head_dim": max(4, round(64 * scale)),
             "style_dim": max(8, round(128 * scale)),
-            "lower_width": max(4, round(96 * scale)),
+            "expansion_percent": round(100 + 200 * scale),
+            "lower_width": NeRV.sizes(n_params)["lower_width"],
             "block_dim": max(8, round(256 * scale)),
             "stem_dim": max(8, round(512 * scale)),
         }

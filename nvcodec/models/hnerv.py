@@ -231,8 +231,9 @@ class HNeRV(VideoModel):
         """Return the widest Config with at most n_params values.
 
         Options are Config fields; `strides` defaults to `solve_strides`, `embed_dim` to 16 or fewer
-        where 16 would take more than 30 % of n_params. `embed_ratio_percent` sets that share and
-        lifts the 16. The count is exact, so that the paper's `saturate` is not needed.
+        where 16 would take more than 30 % of n_params or more than the decoder leaves.
+        `embed_ratio_percent` sets that share and lifts the 16. The count is exact, so that the
+        paper's `saturate` is not needed.
         """
         filled = _fill_options(n_params, n_frames, height, width, options)
         config: HNeRVConfig = widest(
@@ -268,15 +269,21 @@ def _fill_options(
         raise UsageError(f"hnerv: {error}") from error
     if n_params is None:
         return filled
+
+    def fits(fc_dim: int) -> bool:
+        config = HNeRVConfig(**filled, fc_dim=fc_dim)
+        return count_params(shape_only(HNeRV, config, n_frames, height, width)) <= n_params
+
     if "embed_dim" not in options and not by_time:
         share, most = (_EMBED_SHARE, 16) if ratio_percent is None else (ratio_percent / 100, 255)
         n_values = n_frames * math.prod(shape.embed_grid(height, width))
         filled["embed_dim"] = max(1, min(most, int(share * n_params / n_values)))
+        while filled["embed_dim"] > 1 and not fits(1):
+            filled["embed_dim"] -= 1
     if "lower_width" not in options:
         # The paper's 12 where it fits; a small budget needs narrower stages.
         for lower_width in range(12, 0, -1):
             filled["lower_width"] = lower_width
-            config = HNeRVConfig(**filled, fc_dim=lower_width)
-            if count_params(shape_only(HNeRV, config, n_frames, height, width)) <= n_params:
+            if fits(lower_width):
                 break
     return filled

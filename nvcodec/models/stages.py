@@ -17,6 +17,8 @@ from nvcodec.models.strides import grid_size, solve_strides
 MAX_FC_DIM = 2048
 N_CELLS = 144
 """Cells of the grid that the stages start from: the papers' 9 x 16."""
+FACTORS = (5, 3, 2)
+"""Upsampling factors of stages: 5, 2, 2, 2, 2 for 720p, 5, 3, 2, 2, 2 for 1080p, as published."""
 
 
 class StageModel(VideoModel):
@@ -72,9 +74,9 @@ class StageModel(VideoModel):
     def solve(cls, n_params: float, n_frames: int, height: int, width: int, **options: Any) -> Any:
         """Return the Config with the largest fc_dim that has at most n_params values.
 
-        Options are the other Config fields. `strides` default to `solve_strides` with 144 cells,
-        the fields of `sizes` to what it says. Where even fc_dim 1 is too much, the latter are
-        halved in turn, in their order, until it fits.
+        Options are the other Config fields. `strides` default to `solve_strides` with 144 cells, in
+        stages of 5, 3 or 2, the fields of `sizes` to what it says. Where even fc_dim 1 is too much,
+        the latter are halved in turn, in their order, until it fits.
         """
         smallest = cls.smallest(n_frames, height, width, **options)
         given = cls._parse(height, width, options)
@@ -95,7 +97,7 @@ class StageModel(VideoModel):
     @classmethod
     def _parse(cls, height: int, width: int, options: Mapping[str, Any]) -> dict[str, Any]:
         given = parse_options(cls, options, solved="fc_dim")
-        return {"strides": solve_strides(height, width, N_CELLS)} | given
+        return {"strides": solve_strides(height, width, N_CELLS, FACTORS)} | given
 
 
 def stage_widths(

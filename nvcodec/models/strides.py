@@ -6,15 +6,17 @@ import math
 from itertools import combinations_with_replacement
 
 
-def solve_strides(height: int, width: int, n_cells: int = 12) -> tuple[int, ...]:
-    """Choose upsampling factors of 5, 4, 3, 2, largest first, for frames of this size.
+def solve_strides(
+    height: int, width: int, n_cells: int = 12, factors: tuple[int, ...] = (5, 4, 3, 2)
+) -> tuple[int, ...]:
+    """Choose upsampling factors, largest first, for frames of this size.
 
     Prefers little padding, a coarsest grid of about n_cells (HNeRV's best embedding has 2x4; NeRV
     starts from 9x16) and a small last factor.
     """
     best: tuple[float, tuple[int, ...]] | None = None
     for n_stages in range(1, 7):
-        for strides in combinations_with_replacement((5, 4, 3, 2), n_stages):
+        for strides in combinations_with_replacement(factors, n_stages):
             total = math.prod(strides)
             grid_h, grid_w = -(-height // total), -(-width // total)
             padding = grid_h * grid_w * total**2 / (height * width) - 1
