@@ -436,14 +436,6 @@ def test_every_clip_is_drawn_once_a_pass_and_the_last_without_what_is_beyond():
     assert sorted(map(len, drawn[:2])) == [3, 4]
 
 
-def test_bfloat16_trains():
-    fit = make_fit(bf16=True, analysis="conv3d")
-    for _ in range(12):
-        fit.advance()
-    assert fit.n_rollbacks == 0
-    assert fit.psnr_db > 5
-
-
 def test_estimated_bits_of_batches_are_those_of_the_file():
     fit = make_fit(batch=4, float_share=0.0, hard_share=1.0, analysis="none")
     fit.model.embeddings.data.normal_(generator=torch.Generator().manual_seed(2))
@@ -462,3 +454,13 @@ def test_dry_run_tells_clips(tmp_path):
     assert (plan["arch"], plan["config"]["clip_frames"]) == ("3dnerv", 2)
     assert (plan["batch"], plan["steps"]) == (2, 21)
     assert plan["predicted_s"] >= 0
+
+
+def test_float32_on_a_cpu(tmp_path, monkeypatch):
+    """Whatever is faster: PyTorch's bfloat16 gradients of Conv3d on a CPU are wrong."""
+    monkeypatch.setattr("nvcodec.codec.work.bf16_pays", lambda device: True)
+    clip = make_video(tmp_path / "in.mp4", frames=moving_frames(4, 32, 32))
+    target = Target(size=4000)
+    for arch, precision in (("3dnerv", "float32"), ("hnerv", "bfloat16")):
+        options = EncodeOptions(arch=arch, target=target, passes=1)
+        assert dry_run(clip, options, device="cpu")["precision"] == precision

@@ -8,6 +8,7 @@ from test_codec import make_fit, options
 
 import nvcodec
 from nvcodec.bitstream.tensors import pack_tensors
+from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.decoder import to_uint8
 from nvcodec.codec.fit import Fit
@@ -19,16 +20,24 @@ from nvcodec.errors import ResourceError
 
 def poison_gradients(monkeypatch, steps, value=torch.nan):
     """Make the gradient of the loss `value` at these steps, the loss itself staying finite."""
-    count = iter(range(10**6))
+    step = iter(range(10**6))
+    now = 0
+    backward = BatchLoss.backward
+
+    def counted(*args):
+        nonlocal now
+        now = next(step)
+        return backward(*args)
 
     def poisoned(*args):
         loss, mse = distortion(*args)
-        if next(count) in steps:
+        if now in steps:
             loss = loss * 1.0
             loss.register_hook(lambda gradient: gradient * value)
         return loss, mse
 
-    monkeypatch.setattr("nvcodec.codec.fit.distortion", poisoned)
+    monkeypatch.setattr(BatchLoss, "backward", counted)
+    monkeypatch.setattr("nvcodec.codec.batch.distortion", poisoned)
 
 
 def finished(fit):

@@ -213,7 +213,7 @@ class EncodeWork:
             width=width,
             frame_rate=self.source.info.frame_rate,
             overhead_bytes=self.overhead_bytes(),
-            bf16=self.bf16,
+            bf16=self.bf16 and (self.frames.is_cuda or ARCHITECTURES[options.arch][1].bf16_on_cpu),
         )
 
     def _video_bytes(self, size: int) -> int:

@@ -35,6 +35,8 @@ class VideoModel(nn.Module):
     """Latents that need steps far below their deviation, such as coordinates."""
     density: ClassVar[float] = 1.0
     """Bits a parameter that suit this architecture, relative to plain convolutions."""
+    bf16_on_cpu: ClassVar[bool] = True
+    """Whether bfloat16 may be used to fit on a CPU, where it is the faster one."""
     analyses: tuple[str, ...] = ("none",)
     """Kinds of encoder networks that `analysis` can make, the default first."""
 

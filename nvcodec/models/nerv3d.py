@@ -123,6 +123,8 @@ class NeRV3D(VideoModel):
     latent_names = ("embeddings",)
     steady_names = ("embeddings",)
     analyses = ("conv3d", "none")
+    # The bfloat16 weight gradient of oneDNN's Conv3d holds memory that nobody wrote (PyTorch 2.13).
+    bf16_on_cpu = False
 
     def __init__(self, config: NeRV3DConfig, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
