@@ -76,8 +76,14 @@ class Program(click.Group):
 )
 def main() -> None:
     """Overfit a small network to a video, and keep its weights in one .nrv file."""
-    # Read when PyTorch is loaded: threads that wait for each other in a loop make a run ten times
-    # slower as soon as another program needs a core.
+
+
+def wait_patiently() -> None:
+    """Let PyTorch's threads sleep while they wait for each other; before it is loaded.
+
+    Waiting in a loop is a little faster, but ten times slower as soon as another program needs a
+    core, as one will in the hours of an encode.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

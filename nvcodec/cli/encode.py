@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from nvcodec import __version__, storage
-from nvcodec.cli.base import check_stdout, main
+from nvcodec.cli.base import check_stdout, main, wait_patiently
 from nvcodec.cli.options import (
     arch_option,
     audio_option,
@@ -81,6 +81,7 @@ def encode(
     config = to_toml(settings, given["recipe"])
     check_records(given, config)
     set_threads(given["threads"])
+    wait_patiently()
     from nvcodec.codec import encoder
     from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.console import finite, make_listener

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nvcodec.cli.base import check_stdout, main
+from nvcodec.cli.base import check_stdout, main, wait_patiently
 from nvcodec.cli.encode import resume_command
 from nvcodec.cli.options import (
     arch_option,
@@ -91,6 +91,7 @@ def _restore(ctx: click.Context, kind: str, given: dict[str, Any]) -> None:
     if given["resume"] and keep is None:
         raise UsageError("--resume needs --keep, beside which the state of the first run lies")
     set_threads(given["threads"])
+    wait_patiently()
     from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.codec.restore import restore
     from nvcodec.console import make_listener
