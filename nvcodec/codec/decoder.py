@@ -24,7 +24,7 @@ from nvcodec import fields
 from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
-from nvcodec.codec.device import pick_device, place
+from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
@@ -392,7 +392,9 @@ class VideoFile:
             model = self.load(number)
             started = time.perf_counter()
             index = torch.tensor([i - first for i in indices], device=self.device)
-            frames = finish(to_samples(model(index), self.bit_depth))
+            with full_float32(self.device):
+                drawn = model(index)
+            frames = finish(to_samples(drawn, self.bit_depth))
             self.network_s += time.perf_counter() - started
             return frames
 

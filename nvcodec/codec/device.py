@@ -41,6 +41,19 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 convolutions with all their bits, as conformance C2 asks.
+
+    PyTorch lets CUDA's drop 13 of them (TF32) unless it is told not to.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # type: ignore[no-untyped-call]
+        yield
+
+
 def _keep_freed_memory() -> None:
     """Let malloc reuse the memory of feature maps instead of returning it to the system.
 
