@@ -41,6 +41,7 @@ from nvcodec.limits import DEFAULT, Limits
 from nvcodec.media import Timing
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
+from nvcodec.video.color import check_tags
 from nvcodec.video.forms import Frame, planes_to_rgb
 from nvcodec.video.frames import IDENTITY, ColorTags, VideoInfo
 
@@ -64,6 +65,18 @@ def read_file(path: str | Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def color_tags(header: StreamHeader) -> ColorTags:
+    """Return how samples of the video become colours."""
+    return ColorTags(
+        matrix=header.matrix,
+        primaries=header.primaries,
+        transfer=header.transfer,
+        full_range=bool(header.full_range),
+        siting=max(0, header.siting - 1),
+        specified=bool(header.color_specified),
+    )
+
+
 def video_info(stream: Stream) -> VideoInfo:
     """Return what an output needs to know of the coded video."""
     header = stream.header
@@ -72,14 +85,7 @@ def video_info(stream: Stream) -> VideoInfo:
         width=header.width,
         height=header.height,
         frame_rate=rate,
-        color=ColorTags(
-            matrix=header.matrix,
-            primaries=header.primaries,
-            transfer=header.transfer,
-            full_range=bool(header.full_range),
-            siting=max(0, header.siting - 1),
-            specified=bool(header.color_specified),
-        ),
+        color=color_tags(header),
         bit_depth=header.bit_depth,
         chroma=header.chroma,
         codec=source_codec(stream),
@@ -126,7 +132,7 @@ def empty_model(segment: Segment, header: StreamHeader, limits: Limits = DEFAULT
 
 
 def _check_color(segment: Segment, header: StreamHeader) -> None:
-    """Raise CorruptError for a network of Y'CbCr in a video that has none."""
+    """Refuse a network of Y'CbCr in a video that has none, or whose matrix is unknown."""
     if not segment.header.draws_yuv:
         return
     for name, value, wrong in (
@@ -139,6 +145,10 @@ def _check_color(segment: Segment, header: StreamHeader) -> None:
                 f"the segment at frame {segment.header.first_frame} draws Y'CbCr, but {name} of "
                 f"the video is {value}"
             )
+    try:
+        check_tags(color_tags(header), header.chroma)
+    except InputError as error:
+        raise UnsupportedError(str(error)) from error
 
 
 def read_tensors(

@@ -7,6 +7,7 @@ loss that is the logarithm of an error their mean is exact (NVRC, arXiv 2409.074
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ class PlaneLoss:
     def __init__(self, planes: Planes, info: VideoInfo, device: torch.device) -> None:
         """Take Y (N, H, W), and unless gray Cb and Cr on their grid, at the video's depth."""
         self.info = info
-        self._planes = [torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in planes]
+        # Indexing of uint16 is missing on some devices.
+        kind: Any = np.uint8 if info.bit_depth == 8 else np.int32
+        self._planes = [torch.from_numpy(p.astype(kind)).to(device) for p in planes]
         self._peak = float((1 << info.bit_depth) - 1)
 
     def _targets(self, index: Tensor) -> list[Tensor]:
