@@ -210,9 +210,16 @@ def _video_only(copied_bytes: int) -> str:
 def _quality(values: dict[str, Any]) -> list[tuple[str, str]]:
     ms_ssim = values["ms_ssim"]
     return [
-        ("PSNR", f"{values['psnr_db']:.2f} dB (RGB, mean of frames)"),
+        ("PSNR", f"{values['psnr_db']:.2f} dB (RGB, mean of frames){_in_yuv(values)}"),
         ("MS-SSIM", "not defined for frames this small" if ms_ssim is None else f"{ms_ssim:.5f}"),
     ]
+
+
+def _in_yuv(values: dict[str, Any]) -> str:
+    """Return the figures in Y'CbCr, where there are any."""
+    if values.get("psnr_yuv_db") is None:
+        return ""
+    return f", {values['psnr_yuv_db']:.2f} dB (YUV 6:1:1), {values['psnr_y_db']:.2f} dB (Y)"
 
 
 def _pairs(console: Console, rows: list[tuple[str, str]]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from fractions import Fraction
 
+import numpy as np
 import torch
 
 from nvcodec.bitstream.header import Stream, pack_stream, unpack_stream
@@ -57,3 +58,8 @@ def join_nrv(*files):
         first_frame += header.n_frames
     header = dataclasses.replace(streams[0].header, n_frames=first_frame, n_segments=len(segments))
     return pack_stream(Stream(header, tuple(segments)))
+
+
+def flat(frame):
+    """Return all samples of a frame, RGB or planes, in a row."""
+    return np.concatenate([part.ravel() for part in (frame if type(frame) is tuple else (frame,))])

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from nvcodec.bench import bdrate
 from nvcodec.bench.bdrate import all_bd, bd, mean_bd
 from nvcodec.bench.codecs import Scale
-from nvcodec.bench.quality import SequenceMeter, has_vmaf, measure, vmaf, weighted
+from nvcodec.bench.quality import SequenceMeter, has_vmaf, measure, vmaf
 from nvcodec.bench.results import CodecResult, Point
 from nvcodec.bench.search import find_q
 from nvcodec.bench.source import prepare_source, write_y4m
 from nvcodec.errors import Interrupted, ResourceError, VerificationError
-from nvcodec.metrics import QualityMeter
+from nvcodec.metrics import QualityMeter, weighted
 from nvcodec.video.color import yuv_to_rgb
 from nvcodec.video.frames import resolve_tags
 

@@ -21,7 +21,14 @@ from nvcodec.cli import options, values
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.device import DEVICES
 from nvcodec.codec.losses import LOSSES
-from nvcodec.codec.options import AUTO_ARCH, CODINGS, OPTIMIZERS, PRESET_PASSES, EncodeOptions
+from nvcodec.codec.options import (
+    AUTO_ARCH,
+    CODINGS,
+    COLORS,
+    OPTIMIZERS,
+    PRESET_PASSES,
+    EncodeOptions,
+)
 from nvcodec.codec.prune import PRUNE_SCOPES
 from nvcodec.codec.ptq import QUANT_AXES
 from nvcodec.codec.schedule import SCHEDULES
@@ -117,7 +124,8 @@ def test_choices_and_defaults_are_those_of_the_codec():
     assert tuple(PRESET_PASSES) == options.PRESETS
     assert LOSSES == options.LOSSES
     assert OPTIMIZERS == options.OPTIMIZERS
-    assert (CODINGS, SCHEDULES) == (options.CODINGS, options.SCHEDULES)
+    assert (CODINGS, COLORS) == (options.CODINGS, options.COLORS)
+    assert SCHEDULES == options.SCHEDULES
     assert (QUANT_AXES, PRUNE_SCOPES) == (options.QUANT_AXES, options.PRUNE_SCOPES)
     assert DEVICES == options.DEVICES
     defaults = {option.name: option.default for option in cli.encode.encode.params}
@@ -548,13 +556,13 @@ def test_second_signal_aborts_at_once(tmp_path, clip):
 def test_stop_while_reading(tmp_path, clip, monkeypatch):
     from nvcodec.video.reader import VideoReader
 
-    frames = VideoReader.__iter__
+    frames = VideoReader.with_planes
 
     def interrupted(reader):
         os.kill(os.getpid(), signal.SIGINT)
         return frames(reader)
 
-    monkeypatch.setattr(VideoReader, "__iter__", interrupted)
+    monkeypatch.setattr(VideoReader, "with_planes", interrupted)
     message = fail(130, "encode", clip, "-o", tmp_path / "a.nrv", *QUICK)
     assert "while reading" in message
     assert listing(tmp_path) == []

@@ -258,15 +258,19 @@ def test_sigterm_keeps_the_state(tmp_path, clip):
 def test_a_stopped_decode_leaves_nothing(tmp_path, number, monkeypatch):
     nrv = tmp_path / "a.nrv"
     nrv.write_bytes(make_nrv(8, 64, 48))
-    frames = nvcodec.VideoFile.frames
 
-    def stopped(video, indices):
-        for done, frame in enumerate(frames(video, indices)):
-            if done == 4:
-                os.kill(os.getpid(), number)
-            yield frame
+    def stopped(draw):
+        def frames(video, *given):
+            for done, frame in enumerate(draw(video, *given)):
+                if done == 4:
+                    os.kill(os.getpid(), number)
+                yield frame
 
-    monkeypatch.setattr(nvcodec.VideoFile, "frames", stopped)
+        return frames
+
+    # Outputs in RGB and in Y'CbCr.
+    for name in ("frames", "drawn"):
+        monkeypatch.setattr(nvcodec.VideoFile, name, stopped(getattr(nvcodec.VideoFile, name)))
     for name in ("a.mp4", "a.y4m", "png/"):
         assert fail(130, "decode", nrv, "-o", f"{tmp_path}/{name}") == "interrupted"
         assert [left for left in listing(tmp_path) if left not in ("a.nrv", "png")] == []

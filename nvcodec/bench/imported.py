@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nvcodec.bench.quality import weighted
 from nvcodec.bench.results import CodecResult, Point
 from nvcodec.bench.source import BenchSource
 from nvcodec.errors import InputError
+from nvcodec.metrics import weighted
 
 
 def import_results(path: Path, source: BenchSource) -> list[CodecResult]:

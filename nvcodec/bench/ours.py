@@ -10,9 +10,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import nvcodec
 from nvcodec import __version__, storage
 from nvcodec.bench.codecs import Codec
@@ -156,12 +153,12 @@ def describe_own(path: Path) -> dict[str, Any]:
     }
 
 
-def decode_own(path: Path, *, device: str, threads: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of an .nrv file as 8-bit RGB (H, W, 3)."""
+def decode_own(path: Path, *, device: str, threads: int) -> Iterator[Any]:
+    """Yield the frames of an .nrv file as it draws them: 8-bit RGB (H, W, 3), or planes."""
     import torch
 
     from nvcodec.codec.decoder import VideoFile
 
     torch.set_num_threads(threads)
     with VideoFile(path, device=device) as video:
-        yield from video
+        yield from video.drawn(range(len(video)), 8)

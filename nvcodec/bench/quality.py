@@ -26,6 +26,8 @@ from nvcodec.metrics import (
     frame_ms_ssim,
     mean_squared_error,
     mse_to_psnr_db,
+    planes_psnr_db,
+    weighted,
 )
 from nvcodec.video.color import rgb_to_yuv, yuv_to_rgb
 from nvcodec.video.frames import ColorTags
@@ -34,8 +36,6 @@ from nvcodec.video.y4m import format_header, write_frame
 
 Frame = NDArray[np.uint8] | Planes
 """RGB (H, W, 3), or planes in 4:2:0."""
-_WEIGHTS = (6, 1, 1)
-"""Of Y, U and V in the figures for YUV."""
 
 
 def to_rgb_and_planes(frame: Frame, tags: ColorTags) -> tuple[NDArray[np.uint8], Planes]:
@@ -44,11 +44,6 @@ def to_rgb_and_planes(frame: Frame, tags: ColorTags) -> tuple[NDArray[np.uint8],
         return yuv_to_rgb(*frame, tags), frame
     y, u, v = (plane.astype(np.uint8, copy=False) for plane in rgb_to_yuv(frame, tags))
     return frame, (y, u, v)
-
-
-def weighted(values: tuple[float, float, float]) -> float:
-    """Return the mean of figures of Y, U and V in proportions 6:1:1."""
-    return sum(w * x for w, x in zip(_WEIGHTS, values, strict=True)) / sum(_WEIGHTS)
 
 
 def _mean(values: list[float]) -> float:
@@ -61,7 +56,7 @@ class SequenceMeter:
     def __init__(self, tags: ColorTags) -> None:
         self._tags = tags
         self._rgb_mse: list[float] = []
-        self._planes_db: list[tuple[float, float, float]] = []
+        self._planes_db: list[tuple[float, ...]] = []
         self._ms_ssim: list[float] = []
 
     def add(self, decoded: Frame, source: Planes) -> None:
@@ -77,11 +72,7 @@ class SequenceMeter:
         rgb, planes = to_rgb_and_planes(decoded, self._tags)
         truth = yuv_to_rgb(*source, self._tags)
         self._rgb_mse.append(mean_squared_error(rgb, truth))
-        y, u, v = (
-            min(PSNR_OF_EQUAL_DB, mse_to_psnr_db(mean_squared_error(a, b)))
-            for a, b in zip(planes, source, strict=True)
-        )
-        self._planes_db.append((y, u, v))
+        self._planes_db.append(planes_psnr_db(planes, source))
         ms_ssim = frame_ms_ssim(rgb, truth)
         if ms_ssim is not None:
             self._ms_ssim.append(ms_ssim)
@@ -97,7 +88,7 @@ class SequenceMeter:
         return {
             "psnr_rgb_db": _mean(per_frame),
             "psnr_rgb_of_mean_mse_db": min(PSNR_OF_EQUAL_DB, mse_to_psnr_db(_mean(self._rgb_mse))),
-            "psnr_y_db": _mean([y for y, _, _ in self._planes_db]),
+            "psnr_y_db": _mean([planes[0] for planes in self._planes_db]),
             "psnr_yuv_db": _mean([weighted(planes) for planes in self._planes_db]),
             "ms_ssim": _mean(self._ms_ssim) if self._ms_ssim else None,
             "psnr_rgb_per_frame_db": tuple(round(value, 4) for value in per_frame),

@@ -38,6 +38,9 @@ from nvcodec.media import NO_EXTRAS, PLAIN, Display, Extras, Timing, Track
 CHROMA_FORMATS = (420, 422, 444, 400, 0)
 """Chroma sampling of the source; 400 is grey, 0 is RGB."""
 
+DRAWS_YUV = 256
+"""Added to an architecture's id where the network draws Y'CbCr in place of RGB."""
+
 MAX_METADATA_BYTES = 4096
 """Longest metadata that a writer produces; a reader accepts `Limits.max_metadata_bytes`."""
 
@@ -76,6 +79,11 @@ class SegmentHeader:
     n_frames: int = u32(1, _U32, "frames of the segment")
     arch_id: int = u16(0, 65_535, "architecture, see the registry")
     tensors_sha256: int = u64(0, (1 << 64) - 1, "first 8 bytes of the hash of the tensors")
+
+    @property
+    def draws_yuv(self) -> bool:
+        """Whether the network draws Y'CbCr."""
+        return bool(self.arch_id & DRAWS_YUV)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,9 @@ def decode(
                 video.bit_depth = writer.bit_depth
                 for warning in writer.warnings:
                     listen(Log(level="warning", message=warning))
-                for done, frame in enumerate(video.frames(picked.numbers), 1):
+                depth, numbers = writer.plane_depth, picked.numbers
+                frames_of = video.frames(numbers) if depth is None else video.drawn(numbers, depth)
+                for done, frame in enumerate(frames_of, 1):
                     writer.write(frame)
                     per_s = done / (time.perf_counter() - began)
                     eta_s = (total - done) / per_s

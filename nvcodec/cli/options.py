@@ -26,6 +26,7 @@ CODECS = ("libx264", "libx265", "ffv1", "libvpx-vp9", "source")
 PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
+COLORS = ("auto", "rgb", "yuv")
 SCHEDULES = ("cosine", "const", "step", "hybrid")
 QUANT_AXES = ("best", "tensor", "0", "1")
 PRUNE_SCOPES = ("global", "layer")
@@ -151,6 +152,12 @@ training_options = _all(
             help="What to minimise: log-mse, log-l1, l2, l1, ssim or fusion1 to fusion12.",
         ),
         click.option(
+            "--color",
+            type=click.Choice(COLORS),
+            default="auto",
+            help="What the network draws: rgb, or the source's own planes, yuv, weighted 6:1:1.",
+        ),
+        click.option(
             "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
         ),
         click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to."),
@@ -250,7 +257,8 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         size=None if size is None else int(size),
         psnr=given.get("psnr"),
     )
-    names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
+    names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color"]
+    names += ["side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
     names += ["weight_bits", "embed_bits", "quant_axis"]

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from nvcodec.codec.drawing import Drawing, shrink
 from nvcodec.codec.losses import distortion
+from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.workers import Workers
 
@@ -30,10 +31,18 @@ class BatchLoss:
     """Draws clips of the video and finds how far they are from it, and which way to go."""
 
     def __init__(
-        self, drawing: Drawing, frames: Tensor, mask: Tensor | None, settings: FitSettings
+        self,
+        drawing: Drawing,
+        frames: Tensor,
+        mask: Tensor | None,
+        settings: FitSettings,
+        planes: PlaneLoss | None = None,
     ) -> None:
-        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts."""
-        self.frames, self.mask, self.settings = frames, mask, settings
+        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts.
+
+        With planes the network draws those; an encoder network still sees the frames.
+        """
+        self.frames, self.mask, self.settings, self.planes = frames, mask, settings, planes
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
         n_workers = 1
@@ -108,6 +117,14 @@ class BatchLoss:
         torch.autograd.backward(roots, gradients)
         return loss, torch.cat([part.mse for part in parts])
 
+    def _pictures(self, index: Tensor) -> Tensor:
+        """Return what the network should draw, (B, 3, H, W)."""
+        if self.planes is not None:
+            return self.planes.pictures(index)
+        # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
+        frames = self.frames[index].contiguous(memory_format=torch.channels_last)
+        return frames.float().div_(255)
+
     def _part(
         self,
         drawing: Drawing,
@@ -121,18 +138,19 @@ class BatchLoss:
         s = self.settings
         index = self.frames_of(clips)
         index = index[index < len(self.frames)]
-        # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
-        target = self.frames[index].contiguous(memory_format=torch.channels_last).float().div_(255)
         mask = None if self.mask is None else self.mask[index].float()
         own = list((latents or {}).values())
         with torch.autocast(self.frames.device.type, torch.bfloat16, enabled=s.bf16):
             if analysis is not None:
                 latents = {self.latent_name: self.analyse(analysis, clips)}
             drawn, *coarse = functional_call(drawing, leaves, (index, latents))
-        loss, mse = distortion(s.loss, drawn.float(), target, mask)
+        if self.planes is not None:
+            loss, mse = self.planes.distortion(s.loss, drawn.float(), index, mask)
+        else:
+            loss, mse = distortion(s.loss, drawn.float(), self._pictures(index), mask)
         for picture in coarse:
             size = picture.shape[-2:]
-            small = shrink(target, size)
+            small = shrink(self._pictures(index), size)
             known = None if mask is None else (shrink(mask, size) == 1).float()
             loss = loss + s.side_weight * distortion("l2", picture.float(), small, known)[0]
         loss = loss * (len(index) / n_frames)

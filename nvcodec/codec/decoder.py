@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvcodec import fields
-from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
+from nvcodec.bitstream.header import DRAWS_YUV, Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
+from nvcodec.codec.ycbcr import to_frames
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     BitstreamError,
@@ -40,12 +41,16 @@ from nvcodec.limits import DEFAULT, Limits
 from nvcodec.media import Timing
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
-from nvcodec.video.frames import ColorTags, VideoInfo
+from nvcodec.video.color import check_tags
+from nvcodec.video.forms import Frame, planes_to_rgb
+from nvcodec.video.frames import IDENTITY, ColorTags, VideoInfo
 
 T = TypeVar("T")
 _SOURCE_CODEC = re.compile(r"nvcodec \S+ \S+ \S+ ([a-z0-9_-]{1,32})")
 """Metadata of our encoder: version, architecture, preset, and the source's codec."""
 
+_MAX_SITING = 4
+"""Of the header: 1 + the last chroma location that is supported."""
 DEFAULT_BATCH = 1
 """Frames drawn at once; on a CPU one keeps the feature maps in cache, and memory small."""
 
@@ -60,6 +65,18 @@ def read_file(path: str | Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def color_tags(header: StreamHeader) -> ColorTags:
+    """Return how samples of the video become colours."""
+    return ColorTags(
+        matrix=header.matrix,
+        primaries=header.primaries,
+        transfer=header.transfer,
+        full_range=bool(header.full_range),
+        siting=max(0, header.siting - 1),
+        specified=bool(header.color_specified),
+    )
+
+
 def video_info(stream: Stream) -> VideoInfo:
     """Return what an output needs to know of the coded video."""
     header = stream.header
@@ -68,14 +85,7 @@ def video_info(stream: Stream) -> VideoInfo:
         width=header.width,
         height=header.height,
         frame_rate=rate,
-        color=ColorTags(
-            matrix=header.matrix,
-            primaries=header.primaries,
-            transfer=header.transfer,
-            full_range=bool(header.full_range),
-            siting=max(0, header.siting - 1),
-            specified=bool(header.color_specified),
-        ),
+        color=color_tags(header),
         bit_depth=header.bit_depth,
         chroma=header.chroma,
         codec=source_codec(stream),
@@ -94,7 +104,7 @@ def source_codec(stream: Stream) -> str:
 def architecture_of(arch_id: int) -> tuple[str, type[VideoModel]]:
     """Return name and class of an architecture id; raise UnsupportedError."""
     for name, (known_id, cls) in ARCHITECTURES.items():
-        if known_id == arch_id:
+        if known_id == arch_id & ~DRAWS_YUV:
             return name, cls
     raise UnsupportedError(f"architecture {arch_id} is unknown to this version of nvcodec")
 
@@ -102,6 +112,7 @@ def architecture_of(arch_id: int) -> tuple[str, type[VideoModel]]:
 def empty_model(segment: Segment, header: StreamHeader, limits: Limits = DEFAULT) -> VideoModel:
     """Return the segment's model without memory for its parameters, after checking its size."""
     _, cls = architecture_of(segment.header.arch_id)
+    _check_color(segment, header)
     reader = fields.ByteReader(segment.config, "the model config")
     config: Any = fields.unpack(cls.Config, reader)
     if reader.n_left:
@@ -118,6 +129,26 @@ def empty_model(segment: Segment, header: StreamHeader, limits: Limits = DEFAULT
         if value > limit:
             raise LimitError(f"the model has {value} {what}, the limit of this decoder is {limit}")
     return model
+
+
+def _check_color(segment: Segment, header: StreamHeader) -> None:
+    """Refuse a network of Y'CbCr in a video that has none, or whose matrix is unknown."""
+    if not segment.header.draws_yuv:
+        return
+    for name, value, wrong in (
+        ("chroma", header.chroma, header.chroma == 0),
+        ("matrix", header.matrix, header.matrix == IDENTITY),
+        ("siting", header.siting, header.siting > _MAX_SITING),
+    ):
+        if wrong:
+            raise CorruptError(
+                f"the segment at frame {segment.header.first_frame} draws Y'CbCr, but {name} of "
+                f"the video is {value}"
+            )
+    try:
+        check_tags(color_tags(header), header.chroma)
+    except InputError as error:
+        raise UnsupportedError(str(error)) from error
 
 
 def read_tensors(
@@ -205,7 +236,7 @@ class VideoFile:
         self.bit_depth = bit_depth
         self.device = pick_device(device)
         self.network_s = 0.0
-        """Seconds spent so far in the network and the conversion to 8 bits."""
+        """Seconds spent so far in the network and the conversion to samples."""
         self._loaded: tuple[int, VideoModel] | None = None
         self._clips: dict[int, int] = {}
         self._lock = threading.RLock()
@@ -254,7 +285,7 @@ class VideoFile:
         frames = torch.empty(size, dtype=kind, device=self.device)
         places = iter(order)
         for number, indices in self._batches([picked[i] for i in order]):
-            for frame in self._draw_all(number, indices, Tensor.contiguous):
+            for frame in self._draw_all(number, indices, self._rgb_samples):
                 frames[next(places)] = frame
         return frames[0] if isinstance(numbers, int) else frames
 
@@ -307,7 +338,47 @@ class VideoFile:
         A clip is what the network draws together: a single frame for most architectures.
         """
         for number, together in self._batches(indices):
-            yield from self._draw_all(number, together, to_numpy)
+            yield from self._draw_all(number, together, self.to_rgb)
+
+    def drawn(self, indices: Sequence[int], bit_depth: int | None = None) -> Iterator[Frame]:
+        """Yield the frames as their networks draw them, without a detour over the other form.
+
+        That is RGB of `self.bit_depth`, as `frames` gives it, or planes of Y'CbCr (Y, Cb, Cr, or Y
+        alone) of `bit_depth`; None takes that of the video.
+        """
+        depth = self.info.bit_depth if bit_depth is None else bit_depth
+
+        def finish(drawn: Tensor, number: int) -> Sequence[Frame]:
+            if self.draws_yuv(number):
+                return to_frames(drawn.float(), self.info, depth)
+            return self.to_rgb(drawn, number)
+
+        for number, together in self._batches(indices):
+            yield from self._draw_all(number, together, finish)
+
+    def draws_yuv(self, number: int) -> bool:
+        """Tell whether the network of a segment draws Y'CbCr."""
+        return self.stream.segments[number].header.draws_yuv
+
+    def to_rgb(self, drawn: Tensor, number: int) -> Sequence[NDArray[Any]]:
+        """Return what the network of a segment drew (B, 3, H, W) as RGB frames (H, W, 3).
+
+        Planes become RGB as those of a source do.
+        """
+        if not self.draws_yuv(number):
+            return list(to_numpy(to_samples(drawn, self.bit_depth)))
+        depth = max(self.bit_depth, self.info.bit_depth)
+        return [
+            planes_to_rgb(planes, self.info, depth, self.bit_depth)
+            for planes in to_frames(drawn.float(), self.info, depth)
+        ]
+
+    def _rgb_samples(self, drawn: Tensor, number: int) -> Tensor:
+        """Return the same as a tensor (B, 3, H, W) on the device that drew."""
+        if not self.draws_yuv(number):
+            return to_samples(drawn, self.bit_depth).contiguous()
+        frames = torch.from_numpy(np.stack(self.to_rgb(drawn, number))).to(self.device)
+        return frames.permute(0, 3, 1, 2).contiguous()
 
     def _batches(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield the number of a segment and frames of it that are drawn together."""
@@ -359,7 +430,7 @@ class VideoFile:
             return self._loaded[1]
 
     def _draw_all(
-        self, number: int, indices: list[int], finish: Callable[[Tensor], Iterable[T]]
+        self, number: int, indices: list[int], finish: Callable[[Tensor, int], Iterable[T]]
     ) -> Iterator[T]:
         """Yield these frames of a segment; where memory does not suffice, in smaller batches."""
         try:
@@ -385,8 +456,8 @@ class VideoFile:
             yield from self._draw_all(number, part, finish)
 
     @torch.inference_mode()
-    def _draw(self, number: int, indices: list[int], finish: Callable[[Tensor], T]) -> T:
-        """Draw frames of one segment; `finish` gets them as integers (B, 3, H, W)."""
+    def _draw(self, number: int, indices: list[int], finish: Callable[[Tensor, int], T]) -> T:
+        """Draw frames of one segment; `finish` gets them (B, 3, H, W), and its number."""
         first = self.stream.segments[number].header.first_frame
         with self._lock:
             model = self.load(number)
@@ -394,7 +465,7 @@ class VideoFile:
             index = torch.tensor([i - first for i in indices], device=self.device)
             with full_float32(self.device):
                 drawn = model(index)
-            frames = finish(to_samples(drawn, self.bit_depth))
+            frames = finish(drawn, number)
             self.network_s += time.perf_counter() - started
             return frames
 

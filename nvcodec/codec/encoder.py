@@ -48,12 +48,19 @@ class EncodeResult:
     subtitle_bytes: int
     """Bytes of the file that hold copied subtitles."""
     psnr_db: float
+    """Mean over frames, RGB of 8 bits."""
+    psnr_y_db: float | None
+    """Mean over frames of the source's luma at its own depth; None for an RGB source."""
+    psnr_yuv_db: float | None
+    """Mean over frames of (6 Y + U + V) / 8, likewise."""
     ms_ssim: float | None
     psnr_per_frame_db: list[float]
     float_psnr_db: float | None
     """PSNR of the network before quantisation, of a run that quantises after training."""
     float_ms_ssim: float | None
     arch: str
+    color: str
+    """What the network draws, "rgb" or "yuv"."""
     n_params: int
     n_steps: int
     encode_s: float
@@ -69,6 +76,7 @@ def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str,
     """Return a plan as plain values for printing."""
     return {
         "arch": plan.arch,
+        "color": plan.fit.color,
         "config": asdict(plan.config),
         "frames": plan.n_frames,
         "width": plan.width,
@@ -240,11 +248,14 @@ def _encode(
         audio_bytes=audio_bytes,
         subtitle_bytes=subtitle_bytes,
         psnr_db=meter.psnr_db,
+        psnr_y_db=meter.psnr_y_db,
+        psnr_yuv_db=meter.psnr_yuv_db,
         ms_ssim=meter.ms_ssim,
         psnr_per_frame_db=meter.psnr_per_frame_db,
         float_psnr_db=None if unrounded is None else unrounded.psnr_db,
         float_ms_ssim=None if unrounded is None else unrounded.ms_ssim,
         arch=plan.arch,
+        color=plan.fit.color,
         n_params=plan.n_params,
         n_steps=fit.step,
         encode_s=time.perf_counter() - began,

@@ -20,6 +20,7 @@ from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.optim import is_weight, make_optimizers
+from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
@@ -47,11 +48,12 @@ class Fit:
         settings: FitSettings,
         measure_bits: Callable[[list[QTensor]], float],
         mask: Tensor | None = None,
+        planes: PlaneLoss | None = None,
     ) -> None:
         """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
 
         measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
-        is 0, pixels do not count.
+        is 0, pixels do not count. With planes the network draws those.
         """
         self.frames = frames
         self.n_clips = math.ceil(len(frames) / model.clip_frames)
@@ -62,7 +64,7 @@ class Fit:
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
         self.drawing = Drawing(self.model, self._new_side_heads())
-        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings)
+        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings, planes)
         self.model.train()
         self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None

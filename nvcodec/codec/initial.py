@@ -29,6 +29,7 @@ class Initial:
         self._tensors = tensors
         self._shape = {
             "arch": architecture_of(segment.header.arch_id)[0],
+            "color": "yuv" if segment.header.draws_yuv else "rgb",
             "frames": model.n_frames,
             "height": model.height,
             "width": model.width,
@@ -39,6 +40,7 @@ class Initial:
         """Return the weights for the network of a plan; raise UsageError if it is another one."""
         wanted = {
             "arch": plan.arch,
+            "color": plan.fit.color,
             "frames": plan.n_frames,
             "height": plan.height,
             "width": plan.width,

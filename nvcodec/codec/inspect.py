@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import metadata
@@ -16,6 +16,8 @@ import av
 import av.codec
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
@@ -31,11 +33,13 @@ from nvcodec.codec.decoder import (
     video_info,
 )
 from nvcodec.codec.device import bf16_pays
+from nvcodec.codec.ycbcr import to_frames
 from nvcodec.errors import UsageError, VerificationError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.media import KINDS, PLAIN, Chapter, Track
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
+from nvcodec.video.forms import Frame, both_forms, same_planes
 from nvcodec.video.frames import InputFormat
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.pairs import PairImages, Pairs, PairVideo
@@ -164,6 +168,7 @@ def describe_segment(segment: Segment, header: StreamHeader) -> dict[str, Any]:
         "first_frame": segment.header.first_frame,
         "frames": segment.header.n_frames,
         "arch": architecture_of(segment.header.arch_id)[0],
+        "color": "yuv" if segment.header.draws_yuv else "rgb",
         "config": asdict(model.config),
         "parameters": count_params(model),
         "mac_per_pixel": model.macs_per_frame() // (header.height * header.width),
@@ -248,6 +253,8 @@ def verify_file(
         "dump": None if dump is None else str(dump),
         "dump_video": None if dump_video is None else str(dump_video),
         "psnr_db": meter.psnr_db,
+        "psnr_y_db": meter.psnr_y_db,
+        "psnr_yuv_db": meter.psnr_yuv_db,
         "ms_ssim": meter.ms_ssim,
         "psnr_per_frame_db": meter.psnr_per_frame_db,
         "device": str(video.device),
@@ -267,9 +274,8 @@ def compare_with_reference(
             first, n_frames = segment.header.first_frame, segment.header.n_frames
             for start in range(0, n_frames, model.clip_frames):
                 index = torch.arange(start, min(start + model.clip_frames, n_frames))
-                scaled = model(index).nan_to_num(0.0).clamp(0, 1).mul(255).round()
-                truth = scaled.permute(0, 2, 3, 1).numpy()
-                seen = np.stack(list(video.frames([first + i for i in index.tolist()])))
+                truth = _samples(model(index), exact, number)
+                seen = _flat(video.drawn([first + i for i in index.tolist()], 8))
                 difference = np.abs(seen - truth)
                 n_samples += difference.size
                 n_equal += int((difference == 0).sum())
@@ -287,6 +293,20 @@ def compare_with_reference(
             f"({between_db:.1f} dB between both)"
         )
     return {"samples": n_samples, "equal": share, "max_difference": worst, "psnr_db": between_db}
+
+
+def _samples(drawn: Tensor, video: VideoFile, number: int) -> NDArray[np.float64]:
+    """Return all 8-bit samples of what the network of a segment drew, at any precision."""
+    if video.draws_yuv(number):
+        return _flat(to_frames(drawn, video.info, 8))
+    scaled = drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round()
+    return _flat(scaled.permute(0, 2, 3, 1).numpy())
+
+
+def _flat(frames: Iterable[Frame]) -> NDArray[np.float64]:
+    """Return all samples of some frames."""
+    parts = [part for frame in frames for part in (frame if isinstance(frame, tuple) else (frame,))]
+    return np.concatenate([part.ravel() for part in parts]).astype(np.float64)
 
 
 def compare(
@@ -308,8 +328,16 @@ def compare(
             raise VerificationError(
                 f"{source} has frames of {size[0]}x{size[1]}, the file has {needed[0]}x{needed[1]}"
             )
-        for done, (original, decoded) in enumerate(zip(reader, video, strict=False), 1):
+        comparable = same_planes(reader.info, video.info.color, video.info.chroma)
+        comparable = comparable and reader.info.bit_depth == video.info.bit_depth
+        frames = video.drawn(range(total))
+        for done, ((original, truth), frame) in enumerate(
+            zip(reader.with_planes(), frames, strict=False), 1
+        ):
+            decoded, planes = both_forms(frame, video.info)
             meter.add(decoded, original)
+            if comparable and truth is not None and planes is not None:
+                meter.add_planes(planes, truth, video.info.bit_depth)
             for pair in pairs:
                 pair.write(original, decoded, meter.psnr_per_frame_db[-1])
             listener(Progress(stage="compare", done=done, total=total, unit="frame"))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from nvcodec import storage
-from nvcodec.codec.decoder import VideoFile, to_uint8
+from nvcodec.codec.decoder import VideoFile
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.video.frames import VideoInfo
@@ -59,7 +59,7 @@ def frames_between(
         header = headers[number]
         inside = min(max(position - header.first_frame, 0), header.n_frames - 1)
         moment = torch.tensor([float(inside)], dtype=torch.float64, device=video.device)
-        yield to_uint8(video.load(number).draw_between(moment))[0]
+        yield video.to_rgb(video.load(number).draw_between(moment), number)[0]
 
 
 def interpolate(

@@ -30,7 +30,7 @@ LOSSES = ("log-mse", "log-l1", *_MIXES)
 _MS_SSIM_MIN_SIDE = 161
 
 
-def check_loss(name: str, height: int, width: int) -> None:
+def check_loss(name: str, height: int, width: int, what: str = "frames") -> None:
     """Raise UsageError for an unknown loss or one that needs larger frames."""
     if name not in LOSSES:
         raise UsageError(f"loss is {name}, allowed are {', '.join(LOSSES)}")
@@ -39,10 +39,13 @@ def check_loss(name: str, height: int, width: int) -> None:
     if by_ms_ssim and side < _MS_SSIM_MIN_SIDE:
         raise UsageError(
             f"loss {name} uses MS-SSIM, which needs sides of at least {_MS_SSIM_MIN_SIDE} pixels, "
-            f"but the frames are {width}x{height}"
+            f"but the {what} are {width}x{height}"
         )
     if by_ssim and side < 11:
-        raise UsageError(f"loss {name} uses SSIM, which needs sides of at least 11 pixels")
+        raise UsageError(
+            f"loss {name} uses SSIM, which needs sides of at least 11 pixels, "
+            f"but the {what} are {width}x{height}"
+        )
 
 
 def distortion(

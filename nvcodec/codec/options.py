@@ -19,6 +19,7 @@ DEFAULT_BPP = 0.05
 AUTO_ARCH = "auto"
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
+COLORS = ("auto", "rgb", "yuv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,8 @@ class EncodeOptions:
     coding: str = "rd"
     """"rd" trains with the rate in the loss, "ptq" rounds a float network after training."""
     loss: str = "log-mse"
+    color: str = "auto"
+    """What the network draws: "rgb", or "yuv" for the source's own planes; "auto" is "rgb"."""
     side_weight: float = 0.0
     """Weight of the heads at lower resolutions, for architectures that have them."""
     optimizer: str = "muon"
@@ -116,6 +119,7 @@ class EncodeOptions:
             ("arch", self.arch, (AUTO_ARCH, *ARCHITECTURES)),
             ("preset", self.preset, tuple(PRESET_PASSES)),
             ("coding", self.coding, CODINGS),
+            ("color", self.color, COLORS),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("lr_schedule", self.lr_schedule, SCHEDULES),
             ("quant_axis", self.quant_axis, QUANT_AXES),

@@ -99,6 +99,7 @@ def make_plan(
         batch=batch_clips * model.clip_frames,
         coding=options.coding,
         loss=options.loss,
+        color="yuv" if options.color == "yuv" else "rgb",
         side_weight=_check_side_weight(options, model),
         optimizer=options.optimizer,
         beta1=options.beta1,

@@ -17,6 +17,8 @@ class FitSettings:
     coding: str = "rd"
     """"rd" trains with the rate in the loss, "ptq" in float to the end."""
     loss: str = "log-mse"
+    color: str = "rgb"
+    """What the network draws, "rgb" or "yuv"; the loss compares it with that of the source."""
     side_weight: float = 0.0
     """Weight of the loss of the heads at lower resolutions; 0 makes none."""
     optimizer: str = "muon"

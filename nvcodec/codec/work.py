@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,23 +17,33 @@ from numpy.typing import NDArray
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
-from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
+from nvcodec.bitstream.header import (
+    DRAWS_YUV,
+    Segment,
+    SegmentHeader,
+    Stream,
+    StreamHeader,
+    pack_stream,
+)
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
-from nvcodec.codec.choose import choose_arch
-from nvcodec.codec.decoder import VideoFile, to_uint8
+from nvcodec.codec.choose import check_color, choose_arch
+from nvcodec.codec.decoder import VideoFile, to_numpy, to_samples
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
+from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
+from nvcodec.codec.ycbcr import to_frames
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.media import NO_EXTRAS, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
+from nvcodec.video.forms import Frame, Planes, both_forms
 from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.masks import Hidden, fill_hidden
@@ -55,6 +65,13 @@ class Source:
     sha256: str
     extras: Extras = NO_EXTRAS
     """Tracks, chapters and tags beside the frames."""
+    planes: Planes | None = None
+    """The same frames as Y (N, H, W), Cb and Cr, or Y alone; None where the source is RGB."""
+
+    def planes_of(self, index: int) -> Planes:
+        """Return the planes of a frame; the source must have them."""
+        assert self.planes is not None
+        return tuple(plane[index] for plane in self.planes)
 
     @property
     def n_pixels(self) -> int:
@@ -88,14 +105,20 @@ def read_source(
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
     frames: list[NDArray[np.uint8]] = []
+    planes: list[Planes] = []
     digest = hashlib.sha256()
     with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
         try:
-            for frame in reader:
+            for frame, parts in reader.with_planes():
                 frames.append(frame)
                 digest.update(frame.tobytes())
+                if parts is not None:
+                    planes.append(parts)
+                    for part in parts:
+                        digest.update(part.tobytes())
                 listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
             video = np.stack(frames)
+            stacked = tuple(np.stack(parts) for parts in zip(*planes, strict=True))
         except MemoryError as error:
             raise ResourceError(
                 f"{path} does not fit into memory; encode a part with --start and --frames"
@@ -103,7 +126,7 @@ def read_source(
         extras = reader.read_extras(audio=keep.audio, subtitles=keep.subtitles, tags=keep.metadata)
         for warning in reader.warnings:
             listener(Log(level="warning", message=warning))
-        return Source(reader.info, video, digest.hexdigest(), extras)
+        return Source(reader.info, video, digest.hexdigest(), extras, stacked or None)
 
 
 def make_file(
@@ -115,7 +138,9 @@ def make_file(
 ) -> bytes:
     """Return the bytes of a whole file with one segment."""
     color = info.color
+    yuv = plan.fit.color == "yuv"
     header = StreamHeader(
+        version_minor=int(yuv),
         width=plan.width,
         height=plan.height,
         n_frames=plan.n_frames,
@@ -135,7 +160,7 @@ def make_file(
     segment = SegmentHeader(
         first_frame=0,
         n_frames=plan.n_frames,
-        arch_id=ARCHITECTURES[plan.arch][0],
+        arch_id=ARCHITECTURES[plan.arch][0] + yuv * DRAWS_YUV,
         tensors_sha256=tensors_sha256(tensors),
     )
     config = fields.pack(plan.config)
@@ -169,6 +194,7 @@ class EncodeWork:
                     f"{initial.path}; give --analysis none"
                 )
             options = replace(options, analysis="none")
+        check_color(options, source.info)
         self.source = source
         self.initial = initial
         self.device = device
@@ -195,6 +221,11 @@ class EncodeWork:
         known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
         self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
         self.mask = None if hidden is None else torch.from_numpy(~hidden)[:, None].to(device)
+        self.planes: PlaneLoss | None = None
+        if options.color == "yuv":
+            if source.planes is None:
+                raise UsageError("color is yuv, but the video in memory comes without its planes")
+            self.planes = PlaneLoss(source.planes, source.info, device)
         self.sha256 = source.sha256
         """Names what is learned: the frames and what is hidden of them."""
         if hidden is not None:
@@ -260,7 +291,7 @@ class EncodeWork:
         model.prepare(self.frames)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
-        return Fit(model, self.frames, plan.fit, measure_bits, self.mask)
+        return Fit(model, self.frames, plan.fit, measure_bits, self.mask, self.planes)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
@@ -351,9 +382,22 @@ class EncodeWork:
         n_frames, n = len(self.frames), model.clip_frames
         for first in range(0, n_frames, n):
             index = torch.arange(first, min(first + n, n_frames), device=self.device)
-            for i, frame in enumerate(to_uint8(model(index)), first):
-                meter.add(frame, self.source.frames[i])
+            for i, frame in enumerate(self._finish(model(index)), first):
+                self._meet(meter, frame, i)
         return meter
+
+    def _finish(self, drawn: torch.Tensor) -> Sequence[Frame]:
+        """Return what the network drew as the file will give it."""
+        if self.planes is None:
+            return list(to_numpy(to_samples(drawn)))
+        return to_frames(drawn.float(), self.source.info, self.source.info.bit_depth)
+
+    def _meet(self, meter: QualityMeter, frame: Frame, index: int) -> None:
+        """Compare a frame with the source's, in both forms."""
+        rgb, planes = both_forms(frame, self.source.info)
+        meter.add(rgb, self.source.frames[index])
+        if planes is not None and self.source.planes is not None:
+            meter.add_planes(planes, self.source.planes_of(index), self.source.info.bit_depth)
 
     def prove(
         self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
@@ -361,8 +405,8 @@ class EncodeWork:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
         meter = QualityMeter(with_ms_ssim=with_ms_ssim)
         with VideoFile(data, device=self.device.type) as video:
-            for i, frame in enumerate(video):
-                meter.add(frame, self.source.frames[i])
+            for i, frame in enumerate(video.drawn(range(len(video)))):
+                self._meet(meter, frame, i)
                 self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))
             if len(meter.psnr_per_frame_db) != len(self.source.frames):
                 raise VerificationError("the file decodes to another number of frames")

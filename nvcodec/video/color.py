@@ -71,24 +71,36 @@ def _chroma_span(full_range: bool, bit_depth: int) -> int:
     return (1 << bit_depth) - 1 if full_range else 224 << (bit_depth - 8)
 
 
+def code_ranges(full_range: bool, bit_depth: int) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Return (lowest code, codes up to the highest) of luma, then of Cb and Cr."""
+    span = _chroma_span(full_range, bit_depth)
+    return _luma_scale(full_range, bit_depth), ((1 << (bit_depth - 1)) - span / 2, span)
+
+
+def halved_axes(chroma: int, siting: int) -> list[tuple[int, bool]]:
+    """Return the axes, 1 (columns) and 0 (rows), that chroma halves; true: it lies on luma."""
+    columns = [(1, _ON_LUMA_X[siting])] if chroma in (420, 422) else []
+    return columns + ([(0, _ON_LUMA_Y[siting])] if chroma == 420 else [])
+
+
 @cache
-def _luma_table(full_range: bool, bit_depth: int) -> Floats:
-    """Return 0..255 plus the 0.5 of rounding, for each luma code.
+def _luma_table(full_range: bool, bit_depth: int, white: int) -> Floats:
+    """Return 0..white plus the 0.5 of rounding, for each luma code.
 
     The integer part is exact: a float32 that rounded up to an integer is taken back.
     """
     black, span = _luma_scale(full_range, bit_depth)
     codes = np.arange(1 << bit_depth, dtype=np.int64)
-    exact = (510 * (codes - black) + span) / (2 * span)
+    exact = (2 * white * (codes - black) + span) / (2 * span)
     table = exact.astype(np.float32)
     too_high = np.floor(table) > np.floor(exact)
     table[too_high] = np.nextafter(table[too_high], np.float32(-np.inf))
     return table
 
 
-def _round_into(out: NDArray[np.uint8], values: Floats) -> None:
-    """Store `values` (with 0.5 already added) as 0..255; truncation is then rounding half up."""
-    np.clip(values, 0, 255, out=values)
+def _round_into(out: Plane, values: Floats, white: int) -> None:
+    """Store `values` (with 0.5 already added) as 0..white; truncation is then rounding half up."""
+    np.clip(values, 0, white, out=values)
     np.copyto(out, values, casting="unsafe")
 
 
@@ -144,9 +156,15 @@ def _downsample_from(plane: Floats, chroma: int, siting: int) -> Floats:
 
 
 def yuv_to_rgb(
-    y: Plane, u: Plane, v: Plane, tags: ColorTags, bit_depth: int = 8, chroma: int = 420
-) -> NDArray[np.uint8]:
-    """Convert one picture to 8-bit RGB, rounding half up after clipping.
+    y: Plane,
+    u: Plane,
+    v: Plane,
+    tags: ColorTags,
+    bit_depth: int = 8,
+    chroma: int = 420,
+    rgb_depth: int = 8,
+) -> Any:
+    """Convert one picture to RGB, rounding half up after clipping.
 
     Args:
         y: luma, (H, W), uint8 or uint16.
@@ -155,27 +173,29 @@ def yuv_to_rgb(
         tags: matrix (0: the planes are G, B, R), range and siting.
         bit_depth: bits per sample, 8 to 16.
         chroma: 420, 422, 444 or 400.
+        rgb_depth: bits per sample of the result, 8 to 16.
 
     Returns:
-        (H, W, 3) contiguous.
+        (H, W, 3) contiguous, uint8, or uint16 above 8 bits.
 
     Raises:
         InputError: a matrix or siting without support.
     """
     check_tags(tags, chroma)
-    table = _luma_table(tags.full_range, bit_depth)
-    out = np.empty((*y.shape, 3), np.uint8)
+    white = (1 << rgb_depth) - 1
+    table = _luma_table(tags.full_range, bit_depth, white)
+    out: Any = np.empty((*y.shape, 3), np.uint8 if rgb_depth == 8 else np.uint16)
     if chroma == 400:
-        _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2))
+        _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2), white)
         return out
     if tags.matrix == IDENTITY:
         for channel, plane in zip((1, 2, 0), (y, u, v), strict=True):
-            _round_into(out[..., channel], table.take(plane, mode="clip"))
+            _round_into(out[..., channel], table.take(plane, mode="clip"), white)
         return out
     luma = table.take(y, mode="clip")
     red, blue = _WEIGHTS[tags.matrix]
     green = 1 - red - blue
-    scale = 255 / _chroma_span(tags.full_range, bit_depth)
+    scale = white / _chroma_span(tags.full_range, bit_depth)
     middle = np.float32(1 << (bit_depth - 1))
     # The matrix is applied before upsampling: both are linear, and the small planes are cheaper.
     add_blue = u.astype(np.float32)
@@ -189,7 +209,7 @@ def yuv_to_rgb(
     for channel, part in enumerate((add_red, add_green, add_blue)):
         values = _upsample_to(part, (y.shape[0], y.shape[1]), chroma, tags.siting)
         values += luma
-        _round_into(out[..., channel], values)
+        _round_into(out[..., channel], values, white)
     return out
 
 

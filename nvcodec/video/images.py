@@ -33,6 +33,7 @@ class ImageSink:
     """RGB pictures, one in each file; a name without a counter takes a single one."""
 
     coding: VideoFormat | None = None
+    plane_depth: int | None = None
 
     def __init__(
         self,

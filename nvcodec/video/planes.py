@@ -83,7 +83,9 @@ def to_rgb(picture: Picture) -> NDArray[np.uint8]:
         InputError: a colour matrix without support.
     """
     chroma = picture.chroma or 444
-    return yuv_to_rgb(*picture.planes, picture.tags, picture.bit_depth, chroma)
+    rgb: NDArray[np.uint8]
+    rgb = yuv_to_rgb(*picture.planes, picture.tags, picture.bit_depth, chroma)
+    return rgb
 
 
 def view_plane(plane: av.video.plane.VideoPlane, columns: int, kind: str) -> Plane:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras, Window
+from nvcodec.video.forms import Planes, has_planes, to_planes
 from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.planes import Picture, check_size, to_rgb
@@ -140,6 +141,30 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self._framing.apply(to_rgb(picture)) for picture in self._wanted)
+
+    def with_planes(self) -> Iterator[tuple[NDArray[np.uint8], Planes | None]]:
+        """Iterate over the frames and their planes of Y'CbCr; None where the source is RGB.
+
+        They are the source's own where `framing` keeps its pixels, else computed from the frame.
+        """
+        for picture in self._wanted:
+            rgb = self._framing.apply(to_rgb(picture))
+            yield rgb, self._planes(picture, rgb)
+
+    def _planes(self, picture: Picture, rgb: NDArray[np.uint8]) -> Planes | None:
+        if not has_planes(self.info):
+            return None
+        first = self._first
+        alike = all(
+            getattr(picture, name) == getattr(first, name)
+            for name in ("chroma", "bit_depth", "tags")
+        )
+        if not alike or self._framing.crop or self._framing.resize:
+            return to_planes(rgb, self.info)
+        planes = picture.planes[:1] if picture.chroma == 400 else picture.planes
+        # Copies: the views end with the picture, and their bytes may be in another order.
+        kind: Any = np.uint8 if picture.bit_depth == 8 else np.uint16
+        return tuple(plane.astype(kind) for plane in planes)
 
     def pictures(self) -> Iterator[Picture]:
         """Iterate over the frames as planes, before `framing`; every frame comes once."""

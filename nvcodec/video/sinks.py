@@ -34,6 +34,7 @@ from nvcodec.video.coding import (
     pixel_format,
 )
 from nvcodec.video.color import Plane, rgb_to_yuv
+from nvcodec.video.forms import Frame, same_planes
 from nvcodec.video.frames import (
     DEFAULT_RATE,
     IDENTITY,
@@ -66,11 +67,13 @@ class Sink(Protocol):
     warnings: list[str]
     bit_depth: int
     """Of the frames that it takes, 8 or 16."""
+    plane_depth: int | None
+    """Of the video's planes, where it takes them as they are; None: it needs RGB."""
     coding: VideoFormat | None
     """How it codes pictures, where there is a choice."""
 
-    def write(self, rgb: RGB) -> None:
-        """Append a frame."""
+    def write(self, frame: Any) -> None:
+        """Append a frame (H, W, 3), or its planes where it takes them."""
 
     def commit(self) -> None:
         """Finish the output under its own name."""
@@ -125,6 +128,7 @@ class ContainerSink:
         if self._chroma != 420:
             tags = replace(tags, siting=0)
         self._tags = tags
+        self.plane_depth = self._depth if same_planes(info, tags, self._chroma) else None
         options = dict(coding.options)
         if tags.siting:
             options["chroma_sample_location"] = SITINGS[tags.siting]
@@ -170,8 +174,11 @@ class ContainerSink:
         if display.field_order != PROGRESSIVE:
             context.field_order = 1 + display.field_order
 
-    def write(self, rgb: RGB) -> None:
+    def write(self, rgb: Frame) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
+        if isinstance(rgb, tuple):
+            self.write_planes(rgb)
+            return
         if self._chroma:
             self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self._depth))
             return
@@ -276,6 +283,7 @@ class Y4mSink:
             )
         if self._tags.siting not in (0, 1, 2) or self._chroma != 420:
             self._tags = replace(self._tags, siting=0)
+        self.plane_depth = 8 if same_planes(info, self._tags, self._chroma) else None
         header = Y4mHeader(
             width=info.width,
             height=info.height,
@@ -296,10 +304,10 @@ class Y4mSink:
             self.abort()
             raise
 
-    def write(self, rgb: RGB) -> None:
+    def write(self, rgb: Frame) -> None:
         """Convert and append a frame."""
-        y, u, v = rgb_to_yuv(rgb, self._tags, self._chroma)
-        write_frame(self._stream, [y] if self._chroma == 400 else [y, u, v])
+        planes = rgb if isinstance(rgb, tuple) else rgb_to_yuv(rgb, self._tags, self._chroma)
+        write_frame(self._stream, planes[:1] if self._chroma == 400 else planes)
 
     def commit(self) -> None:
         """Flush; rename the file."""

@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.errors import NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
 from nvcodec.video.coding import AS_USUAL, CONTAINERS, VideoFormat, Wish
 from nvcodec.video.color import check_tags
+from nvcodec.video.forms import Frame
 from nvcodec.video.frames import IDENTITY, VideoInfo
 from nvcodec.video.images import SUFFIXES, ImageSink
 from nvcodec.video.sinks import (
@@ -46,6 +46,8 @@ class VideoWriter:
     """Sentences about what the output cannot hold."""
     bit_depth: int
     """Of the frames that `write` takes: 8 (uint8) or 16 (uint16)."""
+    plane_depth: int | None
+    """Of the video's own planes, where `write` takes them too; None: it takes RGB alone."""
     coding: VideoFormat | None
     """How pictures are coded, for files that FFmpeg muxes."""
 
@@ -59,10 +61,11 @@ class VideoWriter:
         self.warnings = sink.warnings
         self.bit_depth = sink.bit_depth
         self.coding = sink.coding
+        self.plane_depth = sink.plane_depth
         self._kind = np.dtype(f"u{sink.bit_depth // 8}")
 
-    def write(self, rgb: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-        """Append a frame (H, W, 3) of `bit_depth`.
+    def write(self, frame: Frame) -> None:
+        """Append a frame (H, W, 3) of `bit_depth`, or the video's planes of `plane_depth`.
 
         Raises:
             UsageError: the shape or type is wrong, or the writer is closed.
@@ -70,13 +73,16 @@ class VideoWriter:
         """
         if not self._open:
             raise UsageError(f"{self._sink.name} is finished; no frame can be added")
-        if rgb.shape != self._shape or rgb.dtype != self._kind:
+        if isinstance(frame, tuple):
+            if self.plane_depth is None:
+                raise UsageError(f"{self._sink.name} takes RGB; frame {self.n_frames} is of planes")
+        elif frame.shape != self._shape or frame.dtype != self._kind:
             raise UsageError(
-                f"frame {self.n_frames} is {rgb.dtype} {rgb.shape}; "
+                f"frame {self.n_frames} is {frame.dtype} {frame.shape}; "
                 f"expected is {self._kind} {self._shape}"
             )
         try:
-            self._sink.write(rgb)
+            self._sink.write(frame)
         except WRITE_ERRORS as error:
             self.abort()
             raise as_resource_error(self._sink.name, error) from error

@@ -29,7 +29,10 @@ from reference_decoder.container import (
 )
 from reference_decoder.errors import Unsupported, check
 from reference_decoder.networks import ARCHITECTURES, Network
+from reference_decoder.planes import check_planes, planes
 
+YUV = 256
+"""In an architecture's id: the network draws Y'CbCr."""
 MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 
 
@@ -56,21 +59,34 @@ class Video:
     tags: list[Record] = field(default_factory=list)
     tracks: list[Record] = field(default_factory=list)
 
+    def segment(self, index: int) -> Segment:
+        """Return the segment of frame `index`."""
+        return [s for s in self.segments if s.header["first_frame"] <= index][-1]
+
     def values(self, index: int) -> np.ndarray:
         """Return frame `index` before it is rounded: (3, height, width) of 64-bit floats."""
-        segment = [s for s in self.segments if s.header["first_frame"] <= index][-1]
+        segment = self.segment(index)
         t = index - segment.header["first_frame"]
         with np.errstate(over="ignore", invalid="ignore"):
             return segment.network.draw(segment.weights, t)
 
-    def frame(self, index: int) -> np.ndarray:
-        """Return frame `index` as 8-bit RGB (height, width, 3)."""
+    def codes(self, index: int) -> np.ndarray:
+        """Return the 8-bit samples of frame `index` before they are rounded.
+
+        RGB is (height, width, 3); the planes of Y'CbCr follow each other in one dimension.
+        """
         y = self.values(index)
         y = np.where(np.isnan(y), 0, np.clip(y, 0, 1))
-        return np.rint(255 * y).astype(np.uint8).transpose(1, 2, 0)
+        if self.segment(index).header["arch_id"] & YUV:
+            return np.concatenate([plane.ravel() for plane in planes(y, self.header)])
+        return 255 * y.transpose(1, 2, 0)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return the 8-bit samples of frame `index`, in the shape of `codes`."""
+        return np.rint(self.codes(index)).clip(0, 255).astype(np.uint8)
 
     def frames(self) -> np.ndarray:
-        """Return all frames, (n, height, width, 3)."""
+        """Return all frames, which draw the same."""
         return np.stack([self.frame(i) for i in range(self.header["n_frames"])])
 
 
@@ -100,9 +116,12 @@ def decode(data: bytes) -> Video:
 
 
 def read_network(header: Record, segment: Record, config: bytes, words: bytes) -> Segment:
-    if segment["arch_id"] not in ARCHITECTURES:
-        raise Unsupported(f"architecture {segment['arch_id']}")
-    architecture = ARCHITECTURES[segment["arch_id"]]
+    arch_id = segment["arch_id"]
+    if arch_id & ~YUV not in ARCHITECTURES:
+        raise Unsupported(f"architecture {arch_id}")
+    if arch_id & YUV:
+        check_planes(header)
+    architecture = ARCHITECTURES[arch_id & ~YUV]
     reader = Reader(config)
     values = reader.record(architecture.fields)
     reader.end()

@@ -386,6 +386,19 @@ FAULTY: dict[str, Fault] = {
     "segment-frames-0": fault("A segment of no frames", lambda: segment(n_frames=0), "n_frames is"),
     "arch-0": fault("Architecture 0", lambda: segment(arch_id=0), "architecture 0", NEW),
     "arch-unknown": fault("Architecture 65535", lambda: segment(arch_id=65535), "unknown", NEW),
+    "arch-256": fault("Architecture 0 in Y'CbCr", lambda: segment(arch_id=256), "unknown", NEW),
+    "yuv-rgb": fault(
+        "Y'CbCr drawn for an RGB source",
+        lambda: segment(data=header(chroma=0), arch_id=257), "but chroma of the video is 0",
+    ),
+    "yuv-matrix": fault(
+        "Y'CbCr with the matrix of RGB",
+        lambda: segment(data=header(matrix=0), arch_id=257), "but matrix of the video is 0",
+    ),
+    "yuv-siting": fault(
+        "Y'CbCr with a siting without a filter",
+        lambda: segment(data=header(siting=5), arch_id=257), "but siting of the video is 5",
+    ),
     "segment-header-cut": fault(
         "A SegmentHeader of 10 bytes",
         lambda: file_of_chunks(

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 
 from nvcodec import fields
-from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
+from nvcodec.bitstream.header import (
+    DRAWS_YUV,
+    Segment,
+    SegmentHeader,
+    Stream,
+    StreamHeader,
+    pack_stream,
+)
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.models import ARCHITECTURES
@@ -129,9 +136,15 @@ def header_of(segments: Sequence[Segment], *, width: int, height: int) -> Stream
     )
 
 
-def file_of(model: VideoModel, tensors: list[QTensor] | None = None, **parts: Any) -> bytes:
+def file_of(
+    model: VideoModel, tensors: list[QTensor] | None = None, *, yuv: bool = False, **parts: Any
+) -> bytes:
     """Return a file with one network; `parts` are those of a Stream, and fields of its header."""
     segment = segment_of(model, rounded(model) if tensors is None else tensors)
+    if yuv:
+        drawn = dataclasses.replace(segment.header, arch_id=segment.header.arch_id + DRAWS_YUV)
+        segment = dataclasses.replace(segment, header=drawn)
+        parts = {"version_minor": 1} | parts
     header = header_of([segment], width=model.width, height=model.height)
     names = {f.name for f in dataclasses.fields(StreamHeader)}
     header = dataclasses.replace(header, **{k: v for k, v in parts.items() if k in names})

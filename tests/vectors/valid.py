@@ -71,7 +71,7 @@ def steady(build: Callable[[int], bytes]) -> bytes:
     for seed in count():
         data = build(seed)
         video = decode(data)
-        y = 255 * np.stack([video.values(i) for i in range(video.header["n_frames"])])
+        y = np.stack([video.codes(i) for i in range(video.header["n_frames"])])
         if np.abs(y % 1 - 0.5)[(y > 0) & (y < 255)].min(initial=1) > 1 / y.size:
             return data
     raise AssertionError("count never ends")
@@ -95,11 +95,11 @@ def coded(what: str, changes: dict[str, Any], *, arch: str = "hnerv", **config: 
     return what, lambda: steady(build)
 
 
-def plain(**parts: Any) -> bytes:
+def plain(*, size: dict[str, int] | None = None, **parts: Any) -> bytes:
     """Return a small file with other fields of its header or other chunks."""
-    config = HNERV | {"fc_dim": 4}
+    config, given = HNERV | {"fc_dim": 4}, {"n_frames": 4} | (size or {})
     return steady(
-        lambda seed: file_of(random_network("hnerv", config, n_frames=4, seed=seed), **parts)
+        lambda seed: file_of(random_network("hnerv", config, **given, seed=seed), **parts)
     )
 
 
@@ -176,6 +176,13 @@ COMMON: dict[str, Recipe] = {
         lambda: encoded(
             "hnerv", 1500,
             video={"codec": "libx264", "pixel_format": "yuv420p", "tags": (1, 1, 1, 1)},
+        ),
+    ),
+    "yuv": (
+        "Canvas that draws the planes of a 4:2:0 source tagged BT.709, limited range",
+        lambda: encoded(
+            "canvas", 2500, color="yuv", frames=moving_frames(5, 47, 33),
+            video={"codec": "ffv1", "pixel_format": "yuv420p", "tags": (1, 1, 1, 1)},
         ),
     ),
     "sound": (
@@ -462,6 +469,32 @@ UNCOMMON: dict[str, Recipe] = {
         lambda: plain(
             chroma=0, matrix=0, primaries=9, transfer=16, full_range=1, siting=6,
             color_specified=1, bit_depth=10,
+        ),
+    ),
+    "yuv-center": (
+        "Planes of 4:2:0, chroma at the centre, full range, odd sides",
+        lambda: plain(yuv=True, full_range=1, siting=2, size=ODD),
+    ),
+    "yuv-top": (
+        "Planes of 4:2:0, chroma at the top, a column alone",
+        lambda: plain(yuv=True, siting=4, matrix=1, size={"width": 1, "height": 37}),
+    ),
+    "yuv-top-left": (
+        "Planes of 4:2:0 of 10 bits, chroma on luma, BT.2020",
+        lambda: plain(yuv=True, siting=3, matrix=9, bit_depth=10, size=ODD),
+    ),
+    "yuv-422": (
+        "Planes of 4:2:2, odd sides", lambda: plain(yuv=True, chroma=422, siting=1, size=ODD)
+    ),
+    "yuv-444": ("Planes of 4:4:4, full range", lambda: plain(yuv=True, chroma=444, full_range=1)),
+    "yuv-gray": ("A plane of luma alone", lambda: plain(yuv=True, chroma=400)),
+    "yuv-clamped": (
+        "Planes that are clamped at both ends, full range",
+        lambda: steady(
+            lambda seed: file_of(
+                model := random_network("hnerv", HNERV | {"output": 2}, seed=seed),
+                changed(rounded(model), {"head.bias": with_steps(200)}), yuv=True, full_range=1,
+            )
         ),
     ),
     "empty-chunks": (
