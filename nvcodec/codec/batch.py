@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nvcodec.codec.drawing import Drawing, shrink
-from nvcodec.codec.losses import distortion
+from nvcodec.codec.losses import distortion, min_side
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.workers import Workers
 
@@ -134,7 +134,9 @@ class BatchLoss:
             size = picture.shape[-2:]
             small = shrink(target, size)
             known = None if mask is None else (shrink(mask, size) == 1).float()
-            loss = loss + s.side_weight * distortion("l2", picture.float(), small, known)[0]
+            # The windows of SSIM do not fit into the smallest pictures.
+            name = s.loss if min(size) >= min_side(s.loss) else "l2"
+            loss = loss + s.side_weight * distortion(name, picture.float(), small, known)[0]
         loss = loss * (len(index) / n_frames)
         found = torch.autograd.grad(loss, [*wanted, *own], allow_unused=True)
         n = len(wanted)

@@ -18,7 +18,7 @@ class FitSettings:
     """"rd" trains with the rate in the loss, "ptq" in float to the end."""
     loss: str = "log-mse"
     side_weight: float = 0.0
-    """Weight of the loss of the heads at lower resolutions; 0 makes none."""
+    """Weight of the same loss of the heads at lower resolutions; 0 makes none."""
     optimizer: str = "muon"
     lr_matrix: float = 1e-2
     lr: float = 1e-2
