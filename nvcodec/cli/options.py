@@ -182,6 +182,9 @@ training_options = _all(
         click.option(
             "--prune-scope", type=click.Choice(PRUNE_SCOPES), default="global", help="What to rank."
         ),
+        click.option(
+            "--eval-every", type=int, help="Passes between evaluations; keeps the best (ptq only)."
+        ),
         click.option("--params", callback=amount, help="Parameters of the network, such as 1.5M."),
         click.option(
             "-m",
@@ -254,7 +257,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
     names += ["weight_bits", "embed_bits", "quant_axis"]
-    names += ["prune", "prune_at", "prune_scope", "model"]
+    names += ["prune", "prune_at", "prune_scope", "eval_every", "model"]
     return EncodeOptions(
         target=target,
         max_time_s=given["max_time"],

@@ -108,6 +108,8 @@ class EncodeOptions:
     prune_at: tuple[float, ...] = (0.2,)
     """Shares of the run at which equal parts of it are removed."""
     prune_scope: str = "global"
+    eval_every: int | None = None
+    """Passes between evaluations on all frames; the best network is kept. None makes none."""
     model: dict[str, Any] = field(default_factory=dict)
     """Options of the architecture's `solve`, such as strides."""
 
@@ -141,9 +143,15 @@ class EncodeOptions:
             ("analysis_blocks", self.analysis_blocks, 1, 16),
             ("analysis_share", self.analysis_share, 0.0, 1.0),
             *(("prune_at", at, 0.0, 0.99) for at in self.prune_at),
+            ("eval_every", self.eval_every, 1, 10**6),
             ("seed", self.seed, 0, 2**63 - 2),
         ):
             if number is not None and not low <= number <= high:
                 raise UsageError(f"{name} is {number}, allowed is {low} to {high}")
+        if self.eval_every is not None and self.coding != "ptq":
+            raise UsageError(
+                f"eval_every is {self.eval_every}, but needs --coding ptq: with {self.coding} a "
+                "better network is also a larger file until the end of the run"
+            )
         if not self.prune_at or list(self.prune_at) != sorted(self.prune_at):
             raise UsageError(f"prune_at is {self.prune_at}, rising shares of the run are needed")

@@ -90,7 +90,8 @@ def make_plan(
     batch_clips = max(1, min((options.batch or 2) // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]
     # One step alone would end before the rounding phase begins.
-    n_steps = max(2, passes * math.ceil(n_clips / batch_clips))
+    pass_steps = math.ceil(n_clips / batch_clips)
+    n_steps = max(2, passes * pass_steps)
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
     fit = FitSettings(
@@ -116,6 +117,7 @@ def make_plan(
         prune=options.prune,
         prune_at=options.prune_at,
         prune_scope=options.prune_scope,
+        eval_steps=None if options.eval_every is None else options.eval_every * pass_steps,
         seed=options.seed,
         bf16=bf16,
         max_time_s=options.max_time_s,

@@ -46,6 +46,8 @@ class FitSettings:
     prune_at: tuple[float, ...] = (0.2,)
     """Positions of the schedule at which equal parts of it are removed."""
     prune_scope: str = "global"
+    eval_steps: int | None = None
+    """Steps between evaluations of the float network; the best one is kept. None makes none."""
     seed: int = 0
     bf16: bool = False
     max_time_s: float | None = None

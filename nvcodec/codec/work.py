@@ -294,6 +294,8 @@ class EncodeWork:
                     f"{error}; the last good state is in {checkpoint}, "
                     "from where --resume goes on at a lower rate"
                 ) from error
+            if fit.evaluates:
+                self._show_evaluation(fit, fit.evaluate())
             now = time.perf_counter()
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
                 try:
@@ -326,6 +328,15 @@ class EncodeWork:
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
         )
+
+    def _show_evaluation(self, fit: Fit, psnr_db: float) -> None:
+        total = fit.step + fit.steps_left()
+        self.listener(Progress(stage="evaluate", done=fit.step, total=total, psnr_db=psnr_db))
+        message = f"step {fit.step}: {psnr_db:.2f} dB over all frames"
+        if psnr_db < fit.best.psnr_db:
+            kept = "kept" if fit.done else "still the best"
+            message += f"; {fit.best.psnr_db:.2f} dB is {kept}"
+        self.listener(Log(level="info", message=message))
 
     def finish(self, plan: Plan, fit: Fit) -> bytes:
         """Return the bytes of the trained network at the target size."""
