@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, assignments, moment, rate, seconds, shares, size
+from nvcodec.cli.values import (
+    amount,
+    assignments,
+    moment,
+    part,
+    rate,
+    seconds,
+    shares,
+    size,
+    size_or_side,
+)
 
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
@@ -85,15 +95,17 @@ data_options = _all(
         click.option("--crop", callback=size, metavar="WxH", help="Change the truth: its centre."),
         click.option(
             "--resize",
-            callback=size,
+            callback=size_or_side,
             metavar="WxH",
-            help="Change the truth: bicubic, after --crop.",
+            help="Change the truth: bicubic, after --crop; N is the shorter side.",
         ),
+        click.option("--crop-last", is_flag=True, help="Crop after --resize."),
         click.option(
             "--every",
-            type=click.IntRange(1, MAX_FRAME),
-            default=1,
-            help="Change the truth: every n-th frame.",
+            callback=part,
+            default="1",
+            metavar="N",
+            help="Change the truth: every N-th frame; 6/10 is the first 6 of every 10.",
         ),
     )
 )
@@ -228,10 +240,12 @@ def input_format(given: dict[str, Any]) -> InputFormat:
 
 
 def framing_of(given: dict[str, Any]) -> Framing:
-    """Return what --crop, --resize and --every make of the source."""
+    """Return what --crop, --resize, --crop-last and --every make of the source."""
     from nvcodec.video.framing import Framing
 
-    return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
+    kept, every = given["every"]
+    changes = {name: given[name] for name in ("crop", "resize", "crop_last")}
+    return Framing(every=every, kept=kept, **changes)
 
 
 def set_threads(count: int | None) -> None:
