@@ -36,7 +36,7 @@ CODECS = ("libx264", "libx265", "ffv1", "libvpx-vp9", "source")
 PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
-SCHEDULES = ("cosine", "const", "step", "hybrid")
+SCHEDULES = ("cosine", "const", "step", "hybrid", "onecycle")
 QUANT_AXES = ("best", "tensor", "0", "1")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
@@ -176,6 +176,13 @@ training_options = _all(
             "--warmup", type=float, help="Share of the run that warms up.  [default: 30 steps]"
         ),
         click.option("--lr-floor", type=float, default=0.02, help="Share of --lr left at the end."),
+        click.option("--lr-start", type=float, default=0.1, help="Share of --lr at its beginning."),
+        click.option(
+            "--lr-powers", callback=shares, default="1,2", help="Of the climb and hybrid's fall."
+        ),
+        click.option(
+            "--lr-steps", callback=shares, default="0.5,0.8", help="Shares of the run of step."
+        ),
         click.option(
             "--coding",
             type=click.Choice(CODINGS),
@@ -269,6 +276,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
+    names += ["lr_start", "lr_powers", "lr_steps"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
     names += ["weight_bits", "embed_bits", "quant_axis"]
     names += ["prune", "prune_at", "prune_scope", "eval_every", "model"]

@@ -26,7 +26,7 @@ from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
-from nvcodec.codec.schedule import lr_share
+from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
@@ -116,11 +116,13 @@ class Fit:
         if self._good is None or self.step % _SNAPSHOT_STEPS == 0:
             state = {k: v.clone() for k, v in self.state_tensors().items()}
         clips = self._next_batch()
-        factor = self.lr_factor * self._lr_share()
+        factor, beta1 = self.lr_factor * self._lr_share(), self._beta1()
         self.lr = factor * self.settings.lr
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+                if "betas" in group:
+                    group["betas"] = (beta1, group["betas"][1])
             optimizer.zero_grad()
         self.loss = self._backward(clips)
         finite = math.isfinite(self.loss)
@@ -199,10 +201,13 @@ class Fit:
     def _lr_share(self) -> float:
         s = self.settings
         if s.warmup_share is not None:
-            return lr_share(s.lr_schedule, self.position, warmup=s.warmup_share, floor=s.lr_floor)
+            return lr_share(s, self.position, warmup=s.warmup_share)
         warmup = min(_WARMUP_STEPS, max(1, s.n_steps // 10))
-        share = lr_share(s.lr_schedule, self.position, warmup=0.0, floor=s.lr_floor)
-        return share * min(1.0, (self.step + 1) / warmup)
+        return lr_share(s, self.position, warmup=0.0) * min(1.0, (self.step + 1) / warmup)
+
+    def _beta1(self) -> float:
+        s = self.settings
+        return beta1_at(s, self.position, warmup=s.warmup_share or 0.0)
 
     def quantized(self, octaves: float = 0.0, deadzone: float = 0.0) -> list[QTensor]:
         """Return the network as integers: as trained, or by min-max with coding "ptq".

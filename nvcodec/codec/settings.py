@@ -29,6 +29,12 @@ class FitSettings:
     """Share of the run in which the learning rate climbs; None takes 30 steps, at most 10 %."""
     lr_floor: float = 0.02
     """Share of the learning rate that is left at the end."""
+    lr_start: float = 0.1
+    """Share of the learning rate that the warm-up begins with."""
+    lr_powers: tuple[float, ...] = (1.0, 2.0)
+    """Powers of the share of the way: of the climb, and of the fall of "hybrid"."""
+    lr_steps: tuple[float, ...] = (0.5, 0.8)
+    """Positions at which "step" cuts the learning rate to a tenth."""
     analysis: str = "none"
     analysis_width: int = 64
     analysis_blocks: int = 1
