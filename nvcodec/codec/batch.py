@@ -13,7 +13,9 @@ from torch.func import functional_call
 from nvcodec.codec.drawing import Drawing, shrink
 from nvcodec.codec.losses import distortion, min_side
 from nvcodec.codec.settings import FitSettings
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.workers import Workers
+from nvcodec.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,34 @@ class BatchLoss:
     """Draws clips of the video and finds how far they are from it, and which way to go."""
 
     def __init__(
-        self, drawing: Drawing, frames: Tensor, mask: Tensor | None, settings: FitSettings
+        self,
+        drawing: Drawing,
+        frames: Tensor,
+        mask: Tensor | None,
+        settings: FitSettings,
+        team: Team = ALONE,
     ) -> None:
-        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts."""
-        self.frames, self.mask, self.settings = frames, mask, settings
+        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts.
+
+        Raises UsageError for a batch that the team cannot share evenly.
+        """
+        self.frames, self.mask, self.settings, self.team = frames, mask, settings, team
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
+        n_clips = settings.batch // self.clip_frames
+        if n_clips % team.size:
+            raise UsageError(
+                f"batch is {settings.batch}, but {team.size} processes share it: a multiple of "
+                f"{team.size * self.clip_frames} frames is needed"
+            )
+        if team.size > 1 and list(drawing.buffers()):
+            raise UsageError(
+                "norm is bn, which needs whole batches: --distributed cannot split them"
+            )
         n_workers = 1
         # Running statistics need all clips of a batch at once.
         if frames.device.type == "cpu" and not list(drawing.buffers()):
-            n_workers = min(settings.batch // self.clip_frames, torch.get_num_threads())
+            n_workers = min(n_clips // team.size, torch.get_num_threads())
         self.workers = Workers(n_workers) if n_workers > 1 else None
         # Parameters are exchanged within a network, so that each thread needs its own.
         self.drawings = [drawing] + [deepcopy(drawing) for _ in range(n_workers - 1)]
@@ -67,7 +87,8 @@ class BatchLoss:
 
         `values` are the tensors to draw with, by the names of the Drawing's parameters, `latents`
         those of the clips; without them `analysis` makes them, or they are among `values`. The
-        second result holds the MSEs of the frames.
+        second result holds the MSEs of the frames. Of a team each member draws its share, weighted
+        so that the mean over the members is what one process would find.
         """
         sources = [v for v in values.values() if v.requires_grad]
         names = [k for k, v in values.items() if v.requires_grad]
@@ -76,7 +97,10 @@ class BatchLoss:
         if analysis is not None:
             sources = sources + list(analysis.parameters())
             wanted = wanted + list(analysis.parameters())
-        n_frames = int((self.frames_of(clips) < len(self.frames)).sum())
+        n_frames = int((self.frames_of(clips) < len(self.frames)).sum()) / self.team.size
+        own_clips = self.team.share(len(clips))
+        clips = clips[own_clips]
+        latents = latents and {k: z[own_clips] for k, z in latents.items()}
         n_parts = min(len(clips), len(self.drawings))
 
         def work(i: int) -> _Part:
@@ -97,7 +121,7 @@ class BatchLoss:
             if given:
                 roots.append(source)
                 gradients.append(sum(given[1:], given[0]))
-        for i, latent in enumerate((latents or {}).values()):
+        for i, latent in enumerate((latents or {}).values() if parts else ()):
             roots.append(latent)
             gradients.append(torch.cat([part.latent_gradients[i] for part in parts]))
         loss = math.fsum(part.loss for part in parts)
@@ -105,8 +129,9 @@ class BatchLoss:
             roots.append(extra_loss)
             gradients.append(None)
             loss += float(extra_loss.detach())
-        torch.autograd.backward(roots, gradients)
-        return loss, torch.cat([part.mse for part in parts])
+        if roots:
+            torch.autograd.backward(roots, gradients)
+        return loss, torch.cat([part.mse for part in parts]) if parts else torch.empty(0)
 
     def _part(
         self,
@@ -116,7 +141,7 @@ class BatchLoss:
         wanted: list[Tensor],
         latents: dict[str, Tensor] | None,
         analysis: nn.Module | None,
-        n_frames: int,
+        n_frames: float,
     ) -> _Part:
         s = self.settings
         index = self.frames_of(clips)

@@ -28,6 +28,7 @@ from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
 from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
 
@@ -49,11 +50,12 @@ class Fit:
         settings: FitSettings,
         measure_bits: Callable[[list[QTensor]], float],
         mask: Tensor | None = None,
+        team: Team = ALONE,
     ) -> None:
         """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
 
         measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
-        is 0, pixels do not count.
+        is 0, pixels do not count. A team trains one network: equal arguments in all processes.
         """
         self.frames = frames
         self.n_clips = math.ceil(len(frames) / model.clip_frames)
@@ -65,7 +67,8 @@ class Fit:
         self.measure_bits = measure_bits
         self.drawing = Drawing(self.model, self._new_side_heads())
         self.mask = mask
-        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings)
+        self.team = team
+        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings, team)
         self.model.train()
         self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None
@@ -167,9 +170,12 @@ class Fit:
         return psnr_db
 
     def _gradients_are_finite(self) -> bool:
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in self._trained() if p.grad is not None]
         return bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
+
+    def _trained(self) -> list[Tensor]:
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        return [p for group in groups for p in group["params"]]
 
     def check_finite(self) -> None:
         """Raise ResourceError when a number that would be written is not finite."""
@@ -272,6 +278,7 @@ class Fit:
         loss, mse = self.batch_loss.backward(
             clips, values, latents or None, self.analysis, rate_loss
         )
+        loss, mse = self.team.average(self._trained(), loss, mse)
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)

@@ -29,6 +29,7 @@ from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.media import NO_EXTRAS, PLAIN, Extras
@@ -160,6 +161,7 @@ class EncodeWork:
         stop: Callable[[], bool],
         initial: Initial | None = None,
         hidden: Hidden | None = None,
+        team: Team = ALONE,
     ) -> None:
         """Prepare to encode; where hidden (N, H, W) is true, the source's pixels do not count."""
         if initial is not None:
@@ -174,6 +176,7 @@ class EncodeWork:
         self.device = device
         self.listener = listener
         self.stop = stop
+        self.team = team
         self.words = replace(source.extras, tracks=())
         self.track_bytes = sum(map(len, pack_tracks(source.extras.tracks)))
         """What the copied tracks add to the file."""
@@ -190,7 +193,8 @@ class EncodeWork:
         if keep.metadata:
             text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
             self.metadata = f"{text} {source.info.codec}".encode()
-        self.bf16 = bf16_pays(device)
+        # Measured, and all processes must compute alike.
+        self.bf16 = team.any(bf16_pays(device))
         # The encoder network sees frames, so nothing that is hidden may be in them.
         known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
         self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
@@ -260,7 +264,7 @@ class EncodeWork:
         model.prepare(self.frames)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
-        return Fit(model, self.frames, plan.fit, measure_bits, self.mask)
+        return Fit(model, self.frames, plan.fit, measure_bits, self.mask, self.team)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
@@ -306,7 +310,7 @@ class EncodeWork:
             if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
                 self._show(fit)
                 shown_s = now
-            if not fit.done and self.stop():
+            if not fit.done and self.team.any(self.stop()):
                 if checkpoint is None:
                     raise Interrupted(f"stopped at step {fit.step}; nothing was kept")
                 save_checkpoint(checkpoint, fit, key)
