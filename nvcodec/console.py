@@ -255,9 +255,13 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
 def _framing(v: dict[str, Any]) -> list[tuple[str, str]]:
     """Return a row that says what was changed of the source, if anything was."""
     framing = v["framing"]
-    words = [f"1 frame of {framing['every']}"] if framing["every"] > 1 else []
-    for name, done in (("crop", "cropped to"), ("resize", "resized to")):
-        if framing[name] is not None:
+    kept, every = framing["kept"], framing["every"]
+    words = [f"{kept} frame{'s' * (kept > 1)} of {every}"] if every > kept else []
+    steps = [("crop", "cropped to"), ("resize", "resized to")]
+    for name, done in reversed(steps) if framing["crop_last"] else steps:
+        if isinstance(framing[name], int):
+            words.append(f"{done} a shorter side of {framing[name]}")
+        elif framing[name] is not None:
             words.append(f"{done} {framing[name][0]}x{framing[name][1]}")
     return [("truth", f"the source changed: {', '.join(words)}")] if words else []
 

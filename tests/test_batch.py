@@ -7,6 +7,7 @@ import torch
 
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.drawing import Drawing
+from nvcodec.codec.losses import distortion
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.workers import Workers
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
@@ -72,3 +73,27 @@ def test_workers_keep_the_order_and_the_number_of_threads() -> None:
     with pytest.raises(ZeroDivisionError):
         workers.map(lambda i: 1 // i, [0])
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("name", ["log-mse", "l1", "fusion6"])
+def test_heads_at_lower_resolutions_learn_with_the_loss_of_the_run(name: str) -> None:
+    torch.manual_seed(0)
+    config = NeRVConfig(pe_levels=4, stem_dim=8, fc_dim=4, lower_width=4, strides=(2, 2, 2))
+    model = NeRV(config, 2, 24, 48)
+    drawing = Drawing(model, model.side_heads())
+    frames = torch.randint(0, 256, (2, 3, 24, 48), dtype=torch.uint8)
+    clips = torch.tensor([1, 0])
+    values = {k: p.detach() for k, p in drawing.named_parameters()}
+    settings = replace(SETTINGS, loss=name, side_weight=0.5)
+    loss, _ = BatchLoss(drawing, frames, None, settings).backward(
+        clips, values | {"model.head.bias": model.head.bias}, None, None, None
+    )
+    target = frames[clips].float() / 255
+    with torch.no_grad():
+        drawn, small, middle = drawing(clips, None)
+    expected = distortion(name, drawn, target)[0]
+    # 6 and 12 pixels high: the windows of SSIM need 11.
+    for picture, its in ((small, "l2" if name == "fusion6" else name), (middle, name)):
+        truth = torch.nn.functional.avg_pool2d(target, 24 // picture.shape[2])
+        expected += 0.5 * distortion(its, picture, truth)[0]
+    assert loss == pytest.approx(float(expected), rel=1e-5)

@@ -1,6 +1,7 @@
 """--crop, --resize and --every change the truth, and say so; what was compared can be dumped."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,6 +73,42 @@ def test_crop_comes_before_resize(small_mkv):
     np.testing.assert_array_equal(both[0], resize(frames[0][8:40, 16:48], 16, 8))
 
 
+def test_crop_may_come_after_resize(small_mkv):
+    _, frames = read(small_mkv)
+    framing = Framing(crop=(16, 24), resize=24, crop_last=True)
+    info, both = read(small_mkv, framing=framing)
+    assert (info.width, info.height) == (16, 24)
+    np.testing.assert_array_equal(both[0], resize(frames[0], 32, 24)[:, 8:24])
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [
+        ((64, 48), 24, (32, 24)),
+        ((48, 64), 24, (24, 32)),
+        ((50, 50), 7, (7, 7)),
+        ((99, 10), 3, (29, 3)),
+    ],
+)
+def test_one_side_keeps_the_aspect(size, side, expected):
+    assert Framing(resize=side).size(*size) == expected
+
+
+def test_some_frames_of_every_few_stay_with_their_times(small_mkv):
+    info, frames = read(small_mkv)
+    framing = Framing(every=4, kept=2)
+    with open_video(small_mkv, start=1, framing=framing) as reader:
+        some = list(reader)
+        reader.resolve_timing()
+        assert [framing.index(i) for i in range(5)] == [0, 1, 4, 5, 8]
+        np.testing.assert_array_equal(
+            some, [frames[1 + framing.index(i)] for i in range(len(some))]
+        )
+        seconds = [reader.info.timing.seconds(i) for i in range(4)]
+    steps = [float((b - a) * info.frame_rate) for a, b in pairwise(seconds)]
+    assert steps == pytest.approx([1, 3, 1], abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -79,6 +116,9 @@ def test_crop_comes_before_resize(small_mkv):
         ({"crop": (0, 48)}, "crop is 0x48, allowed are sides of 1 to 32768"),
         ({"resize": (16, 40_000)}, "resize is 16x40000, allowed are sides of 1 to 32768"),
         ({"every": 0}, "every is 0, allowed is 1 to"),
+        ({"every": 3, "kept": 4}, "every is 4/3, allowed is 1 to all of them"),
+        ({"resize": 0}, "resize is 0, allowed are sides of 1"),
+        ({"crop": (64, 48), "resize": 24, "crop_last": True}, "but the frames are 32x24"),
     ],
 )
 def test_impossible_changes(small_mkv, changes, message):
@@ -96,10 +136,19 @@ def test_encode_and_verify_compare_with_the_same_truth(tmp_path, small_mkv):
     assert (header["width"], header["height"], header["n_frames"]) == (32, 24, 4)
     assert (header["rate_num"], header["rate_den"]) == (8000, 1001)
     said = run_json("encode", small_mkv, "-o", nrv, *QUICK, *changes, "-y")[-2]
-    assert said["framing"] == {"crop": [48, 48], "resize": [32, 24], "every": 3}
+    assert said["framing"] == {"crop": [48, 48], "resize": [32, 24], "every": 3} | {
+        "crop_last": False,
+        "kept": 1,
+    }
     verified = run_json("verify", nrv, "--source", small_mkv, *changes)[-2]
     assert verified["psnr_per_frame_db"] == said["psnr_per_frame_db"]
     assert "frames of 64x48, the file has 32x24" in fail(8, "verify", nrv, "--source", small_mkv)
+    split = ("--resize", "24", "--crop", "20x20", "--crop-last", "--every", "2/3", "--dry-run")
+    plan = run_json("encode", small_mkv, *QUICK, *split)[-2]
+    assert (plan["frames"], plan["width"], plan["height"]) == (8, 20, 20)
+    text = run("encode", small_mkv, *QUICK, *split).stdout
+    assert "2 frames of 3, resized to a shorter side of 24, cropped to 20x20" in text
+    assert "'2/' is not a distance" in run("encode", small_mkv, "--every", "2/", code=2).stderr
     plan = run_json("encode", small_mkv, *QUICK, *changes, "--dry-run")[-2]
     assert (plan["frames"], plan["width"]) == (4, 32)
     assert plan["framing"]["every"] == 3

@@ -8,7 +8,7 @@ from conftest import make_video
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.frames import VideoInfo, resolve_tags
-from nvcodec.video.masks import boxes, fill_hidden, read_mask
+from nvcodec.video.masks import boxes, fill_hidden, polygons, read_mask
 from nvcodec.video.writer import open_writer
 
 HEIGHT, WIDTH = 24, 40
@@ -43,9 +43,28 @@ def test_boxes_lie_inside(size):
         boxes(size, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5"])
-def test_boxes_need_a_number(mask):
-    with pytest.raises(UsageError, match="allowed is boxes:N with N pixels, or a file"):
+@pytest.mark.parametrize("seed", range(4))
+def test_polygons_are_solid_and_of_bounded_size(seed):
+    hidden = polygons(1, 200, 300, seed)
+    rows, columns = np.nonzero(hidden)
+    assert 0 < np.ptp(rows) <= 100
+    assert 0 < np.ptp(columns) <= 100
+    # Most pixels have their neighbours: areas, not lines or dust.
+    assert (hidden[1:] & hidden[:-1]).sum() > 0.8 * hidden.sum()
+
+
+def test_polygons_differ_by_seed_alone():
+    a, b, other = (read_mask("polygons:5", 2, 100, 160, seed=seed) for seed in (3, 3, 4))
+    assert (a == b).all()
+    assert (a != other).any()
+    assert polygons(20, 100, 160, 3).sum() > a[0].sum()
+    with pytest.raises(UsageError, match="polygons:0, allowed is polygons:1 to polygons:1000"):
+        polygons(0, 100, 160, 3)
+
+
+@pytest.mark.parametrize("mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5", "polygons:many"])
+def test_boxes_and_polygons_need_a_number(mask):
+    with pytest.raises(UsageError, match="allowed is boxes:N with N pixels, polygons:N with N"):
         read_mask(mask, 3, HEIGHT, WIDTH)
 
 

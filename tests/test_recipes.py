@@ -380,6 +380,19 @@ def test_curves_for_tensorboard(tmp_path, clip):
     assert events.Scalars("bpp")[-1].value == pytest.approx(said["bpp"], rel=0.5)
 
 
+def test_the_curve_of_evaluations(tmp_path, clip):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    args = ("--recipe", "hnerv-paper", *SMALL, "--eval-every", 1, "--tensorboard", tmp_path / "t")
+    said = run_json("encode", clip, "-o", tmp_path / "a.nrv", *args)[-2]
+    events = EventAccumulator(str(tmp_path / "t"))
+    events.Reload()
+    curve = events.Scalars("psnr_all_db")
+    assert [point.step for point in curve] == [2, 4]
+    best = max(point.value for point in curve)
+    assert said["float_psnr_db"] == pytest.approx(best, abs=0.05)
+
+
 def test_no_curves_without_training(tmp_path, clip):
     args = ("--tensorboard", tmp_path / "t")
     run("encode", clip, "--dry-run", "--bpp", 2, *args)

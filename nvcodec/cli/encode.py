@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ from nvcodec.events import Event, Listener, Progress, Result, ignore
 @click.option("--init", metavar="FILE.nrv", help="Start from the weights of the same network.")
 @click.option("--log", metavar="FILE", help="Append settings and results to a .csv or .json file.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write curves of the training.")
+@click.option("--distributed", is_flag=True, help="Share batches with torchrun's processes.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
 @format_options
 @audio_option
@@ -86,6 +88,8 @@ def encode(
     from nvcodec.codec.checkpoint import checkpoint_path
     from nvcodec.console import finite, make_listener
 
+    # Of several processes the first one speaks and writes.
+    leads = not given["distributed"] or os.environ.get("RANK", "0") == "0"
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames", "init")}
     shared |= {kind: given[kind] == "copy" for kind in ("audio", "subtitles")}
@@ -93,8 +97,8 @@ def encode(
     shared["framing"] = framing_of(given)
     shared["metadata"] = not given["no_metadata"]
     with (
-        make_listener(json=json, quiet=quiet) as listen,
-        curves(given["tensorboard"]) as plot,
+        make_listener(json=json and leads, quiet=quiet or not leads) as listen,
+        curves(given["tensorboard"] if leads else None) as plot,
         stop_requests() as stop,
     ):
 
@@ -114,12 +118,14 @@ def encode(
         try:
             data, result = encoder.encode(
                 source, path, wanted, overwrite=given["overwrite"], resume=given["resume"],
-                listener=listen_and_stop, stop=stop, **shared,
+                distributed=given["distributed"], listener=listen_and_stop, stop=stop, **shared,
             )  # fmt: skip
         except Interrupted as error:
             if path is not None and checkpoint_path(Path(path)).exists():
                 error.add_note(f"continue with: {resume_command(ctx)}")
             raise
+        if not leads:
+            return
         if path is None:
             sys.stdout.buffer.write(data)
         values = {"file": output, **asdict(result)}

@@ -39,7 +39,8 @@ resume_option = click.option(
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--mask", required=True, metavar="MASK",
-    help="boxes:N for five squares of N pixels, or a picture or video, white where pixels hide.",
+    help="boxes:N, five squares of N pixels; polygons:N, random by --seed; or a picture or video, "
+    "white where pixels hide.",
 )  # fmt: skip
 @output_option
 @keep_option

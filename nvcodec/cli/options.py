@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nvcodec.cli.values import amount, assignments, moment, rate, seconds, shares, size
+from nvcodec.cli.values import (
+    amount,
+    assignments,
+    moment,
+    part,
+    rate,
+    seconds,
+    shares,
+    size,
+    size_or_side,
+)
 
 if TYPE_CHECKING:
     from nvcodec.codec.options import EncodeOptions
@@ -27,7 +37,7 @@ PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "adam")
 CODINGS = ("rd", "ptq")
 COLORS = ("auto", "rgb", "yuv")
-SCHEDULES = ("cosine", "const", "step", "hybrid")
+SCHEDULES = ("cosine", "const", "step", "hybrid", "onecycle")
 QUANT_AXES = ("best", "tensor", "0", "1")
 PRUNE_SCOPES = ("global", "layer")
 LOSSES = (
@@ -86,15 +96,17 @@ data_options = _all(
         click.option("--crop", callback=size, metavar="WxH", help="Change the truth: its centre."),
         click.option(
             "--resize",
-            callback=size,
+            callback=size_or_side,
             metavar="WxH",
-            help="Change the truth: bicubic, after --crop.",
+            help="Change the truth: bicubic, after --crop; N is the shorter side.",
         ),
+        click.option("--crop-last", is_flag=True, help="Crop after --resize."),
         click.option(
             "--every",
-            type=click.IntRange(1, MAX_FRAME),
-            default=1,
-            help="Change the truth: every n-th frame.",
+            callback=part,
+            default="1",
+            metavar="N",
+            help="Change the truth: every N-th frame; 6/10 is the first 6 of every 10.",
         ),
     )
 )
@@ -171,6 +183,13 @@ training_options = _all(
             "--warmup", type=float, help="Share of the run that warms up.  [default: 30 steps]"
         ),
         click.option("--lr-floor", type=float, default=0.02, help="Share of --lr left at the end."),
+        click.option("--lr-start", type=float, default=0.1, help="Share of --lr at its beginning."),
+        click.option(
+            "--lr-powers", callback=shares, default="1,2", help="Of the climb and hybrid's fall."
+        ),
+        click.option(
+            "--lr-steps", callback=shares, default="0.5,0.8", help="Shares of the run of step."
+        ),
         click.option(
             "--coding",
             type=click.Choice(CODINGS),
@@ -188,6 +207,9 @@ training_options = _all(
         ),
         click.option(
             "--prune-scope", type=click.Choice(PRUNE_SCOPES), default="global", help="What to rank."
+        ),
+        click.option(
+            "--eval-every", type=int, help="Passes between evaluations; keeps the best (ptq only)."
         ),
         click.option("--params", callback=amount, help="Parameters of the network, such as 1.5M."),
         click.option(
@@ -232,10 +254,12 @@ def input_format(given: dict[str, Any]) -> InputFormat:
 
 
 def framing_of(given: dict[str, Any]) -> Framing:
-    """Return what --crop, --resize and --every make of the source."""
+    """Return what --crop, --resize, --crop-last and --every make of the source."""
     from nvcodec.video.framing import Framing
 
-    return Framing(crop=given["crop"], resize=given["resize"], every=given["every"])
+    kept, every = given["every"]
+    changes = {name: given[name] for name in ("crop", "resize", "crop_last")}
+    return Framing(every=every, kept=kept, **changes)
 
 
 def set_threads(count: int | None) -> None:
@@ -260,9 +284,10 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color"]
     names += ["side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
+    names += ["lr_start", "lr_powers", "lr_steps"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]
     names += ["weight_bits", "embed_bits", "quant_axis"]
-    names += ["prune", "prune_at", "prune_scope", "model"]
+    names += ["prune", "prune_at", "prune_scope", "eval_every", "model"]
     return EncodeOptions(
         target=target,
         max_time_s=given["max_time"],

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from nvcodec import __version__
-from nvcodec.cli.values import amount, seconds, shares, size
+from nvcodec.cli.values import amount, part, seconds, shares, size, size_or_side
 from nvcodec.codec.recipes import RECIPES
 from nvcodec.errors import UsageError
 
@@ -23,7 +23,7 @@ _GROUPS = ({"bpp", "bitrate", "size", "psnr"}, {"preset", "passes"})
 """Settings that mean one thing: to give one of them takes the others back."""
 _NOT_SETTINGS = {
     "source", "output", "recipe", "config", "save_config", "log", "tensorboard", "resume",
-    "dry_run", "overwrite", "json", "quiet", "verbose",
+    "distributed", "dry_run", "overwrite", "json", "quiet", "verbose",
 }  # fmt: skip
 """Where to read and write, and how to behave: of no effect on the file."""
 
@@ -107,7 +107,7 @@ def _kind(param: click.Parameter) -> tuple[str, tuple[type, ...]]:
     if isinstance(param.type, click.types.FloatParamType):
         return "a number", (int, float)
     callback = getattr(param, "callback", None)
-    if callback in (amount, seconds):
+    if callback in (amount, seconds, size_or_side, part):
         return "a number or a text", (int, float, str)
     if callback is shares:
         return "a list of numbers", (list,)
@@ -127,8 +127,11 @@ def chosen(ctx: click.Context, settled: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for name, param in settings_of(ctx).items():
         value = settled[name]
-        if getattr(param, "callback", None) is size and value is not None:
+        callback = getattr(param, "callback", None)
+        if callback in (size, size_or_side) and isinstance(value, tuple):
             value = f"{value[0]}x{value[1]}"
+        elif callback is part:
+            value = f"{value[0]}/{value[1]}"
         if value is not None:
             values[name] = list(value) if isinstance(value, tuple) else value
     model = {k: int(v) if str(v).isdecimal() else v for k, v in settled["model"].items()}

@@ -85,6 +85,23 @@ def size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     return int(match[1]), int(match[2])
 
 
+def size_or_side(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | int | None:
+    """Return the width and height of a text such as 1280x720, or the number of one such as 480."""
+    if value is not None and re.fullmatch(r"[1-9]\d{0,4}", value):
+        return int(value)
+    return size(ctx, param, value)
+
+
+def part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """Return how many of how many frames a text such as 6/10 means; 2 means 1/2."""
+    match = re.fullmatch(r"(?:(\d{1,10})/)?(\d{1,10})", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a distance such as 2 or a part such as 6/10")
+    return int(match[1] or 1), int(match[2])
+
+
 def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
     """Return the frames per second that a text such as 25, 23.976 or 30000/1001 means."""
     if value is None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nvcodec.codec.drawing import Drawing, shrink
-from nvcodec.codec.losses import distortion
+from nvcodec.codec.losses import distortion, min_side
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.workers import Workers
+from nvcodec.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,31 @@ class BatchLoss:
         mask: Tensor | None,
         settings: FitSettings,
         planes: PlaneLoss | None = None,
+        team: Team = ALONE,
     ) -> None:
         """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts.
 
-        With planes the network draws those; an encoder network still sees the frames.
+        With planes the network draws those; an encoder network still sees the frames. Raises
+        UsageError for a batch that the team cannot share evenly.
         """
         self.frames, self.mask, self.settings, self.planes = frames, mask, settings, planes
+        self.team = team
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
+        n_clips = settings.batch // self.clip_frames
+        if n_clips % team.size:
+            raise UsageError(
+                f"batch is {settings.batch}, but {team.size} processes share it: a multiple of "
+                f"{team.size * self.clip_frames} frames is needed"
+            )
+        if team.size > 1 and list(drawing.buffers()):
+            raise UsageError(
+                "norm is bn, which needs whole batches: --distributed cannot split them"
+            )
         n_workers = 1
         # Running statistics need all clips of a batch at once.
         if frames.device.type == "cpu" and not list(drawing.buffers()):
-            n_workers = min(settings.batch // self.clip_frames, torch.get_num_threads())
+            n_workers = min(n_clips // team.size, torch.get_num_threads())
         self.workers = Workers(n_workers) if n_workers > 1 else None
         # Parameters are exchanged within a network, so that each thread needs its own.
         self.drawings = [drawing] + [deepcopy(drawing) for _ in range(n_workers - 1)]
@@ -76,7 +91,8 @@ class BatchLoss:
 
         `values` are the tensors to draw with, by the names of the Drawing's parameters, `latents`
         those of the clips; without them `analysis` makes them, or they are among `values`. The
-        second result holds the MSEs of the frames.
+        second result holds the MSEs of the frames. Of a team each member draws its share, weighted
+        so that the mean over the members is what one process would find.
         """
         sources = [v for v in values.values() if v.requires_grad]
         names = [k for k, v in values.items() if v.requires_grad]
@@ -85,7 +101,10 @@ class BatchLoss:
         if analysis is not None:
             sources = sources + list(analysis.parameters())
             wanted = wanted + list(analysis.parameters())
-        n_frames = int((self.frames_of(clips) < len(self.frames)).sum())
+        n_frames = int((self.frames_of(clips) < len(self.frames)).sum()) / self.team.size
+        own_clips = self.team.share(len(clips))
+        clips = clips[own_clips]
+        latents = latents and {k: z[own_clips] for k, z in latents.items()}
         n_parts = min(len(clips), len(self.drawings))
 
         def work(i: int) -> _Part:
@@ -106,7 +125,7 @@ class BatchLoss:
             if given:
                 roots.append(source)
                 gradients.append(sum(given[1:], given[0]))
-        for i, latent in enumerate((latents or {}).values()):
+        for i, latent in enumerate((latents or {}).values() if parts else ()):
             roots.append(latent)
             gradients.append(torch.cat([part.latent_gradients[i] for part in parts]))
         loss = math.fsum(part.loss for part in parts)
@@ -114,8 +133,9 @@ class BatchLoss:
             roots.append(extra_loss)
             gradients.append(None)
             loss += float(extra_loss.detach())
-        torch.autograd.backward(roots, gradients)
-        return loss, torch.cat([part.mse for part in parts])
+        if roots:
+            torch.autograd.backward(roots, gradients)
+        return loss, torch.cat([part.mse for part in parts]) if parts else torch.empty(0)
 
     def _pictures(self, index: Tensor) -> Tensor:
         """Return what the network should draw, (B, 3, H, W)."""
@@ -133,7 +153,7 @@ class BatchLoss:
         wanted: list[Tensor],
         latents: dict[str, Tensor] | None,
         analysis: nn.Module | None,
-        n_frames: int,
+        n_frames: float,
     ) -> _Part:
         s = self.settings
         index = self.frames_of(clips)
@@ -152,7 +172,9 @@ class BatchLoss:
             size = picture.shape[-2:]
             small = shrink(self._pictures(index), size)
             known = None if mask is None else (shrink(mask, size) == 1).float()
-            loss = loss + s.side_weight * distortion("l2", picture.float(), small, known)[0]
+            # The windows of SSIM do not fit into the smallest pictures.
+            name = s.loss if min(size) >= min_side(s.loss) else "l2"
+            loss = loss + s.side_weight * distortion(name, picture.float(), small, known)[0]
         loss = loss * (len(index) / n_frames)
         found = torch.autograd.grad(loss, [*wanted, *own], allow_unused=True)
         n = len(wanted)

@@ -22,6 +22,7 @@ from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
 from nvcodec.codec.quality import encode_to_psnr
+from nvcodec.codec.team import ALONE, join
 from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Log, ignore
@@ -151,6 +152,7 @@ def encode(
     metadata: bool = True,
     form: InputFormat = OWN_FORMAT,
     hidden: Hidden | None = None,
+    distributed: bool = False,
     listener: Listener = ignore,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[bytes, EncodeResult]:
@@ -173,6 +175,8 @@ def encode(
         metadata: store program version, preset, the source's codec, chapters and tags.
         form: what raw video and PNG files do not say of themselves.
         hidden: (N, H, W), true where the source's pixels must not be learned.
+        distributed: share the batches with the other processes of `torchrun`, which call this with
+            the same arguments; all return the bytes, and the one of rank 0 writes them.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 
@@ -185,11 +189,14 @@ def encode(
         raise UsageError("--psnr makes several runs: it takes no --resume, --init or --max-time")
     if options.target.psnr is not None and hidden is not None:
         raise UsageError("--psnr needs all pixels of the source; with a mask give --bpp or --size")
+    if distributed and (options.target.psnr is not None or options.max_time_s is not None):
+        raise UsageError("--distributed needs a run of fixed length: no --psnr and no --max-time")
     path = None if output is None else Path(output)
     picked = pick_device(device)
     keep = Keep(audio=audio, subtitles=subtitles, metadata=metadata)
     with ExitStack() as stack:
-        if path is not None:
+        team = stack.enter_context(join(picked)) if distributed else ALONE
+        if path is not None and team.leads:
             local = None if isinstance(source, Source) or str(source) == "-" else Path(source)
             storage.check_output(path, overwrite=overwrite, source=local)
             stack.enter_context(storage.claim(path, checkpoint_path(path)))
@@ -219,6 +226,7 @@ def encode(
             stop=stop,
             initial=initial,
             hidden=hidden,
+            team=team,
         )
         return _encode(work, path, resume=resume, framing=framing, began=began)
 
@@ -237,9 +245,9 @@ def _encode(
     meter, decode_fps = work.prove(data, with_tracks=True)
     audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
     unrounded = work.measure_float(fit) if options.coding == "ptq" else None
-    if path is not None:
+    if path is not None and work.team.leads:
         storage.write_atomic(path, data)
-    if checkpoint is not None:
+    if checkpoint is not None and work.team.leads:
         checkpoint.unlink(missing_ok=True)
     return data, EncodeResult(
         n_bytes=len(data),
@@ -279,6 +287,7 @@ def _encode_to_size(
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
     key = plan_key(plan, work.sha256)
     key["init_sha256"] = None if work.initial is None else work.initial.sha256
+    key["n_processes"] = work.team.size
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
     if plan.fit.max_time_s is not None:
@@ -291,5 +300,5 @@ def _encode_to_size(
     if state is not None:
         fit.load_state_tensors(state)
         work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
-    work.run(fit, checkpoint, key)
+    work.run(fit, checkpoint if work.team.leads else None, key)
     return plan, fit, work.finish(plan, fit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,14 +20,16 @@ from nvcodec.bitstream.tensors import QTensor
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
+from nvcodec.codec.evaluate import Best, mean_psnr_db
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
-from nvcodec.codec.schedule import lr_share
+from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
 
@@ -49,11 +52,13 @@ class Fit:
         measure_bits: Callable[[list[QTensor]], float],
         mask: Tensor | None = None,
         planes: PlaneLoss | None = None,
+        team: Team = ALONE,
     ) -> None:
         """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
 
         measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
-        is 0, pixels do not count. With planes the network draws those.
+        is 0, pixels do not count. With planes the network draws those. A team trains one network:
+        equal arguments in all processes.
         """
         self.frames = frames
         self.n_clips = math.ceil(len(frames) / model.clip_frames)
@@ -64,13 +69,16 @@ class Fit:
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
         self.drawing = Drawing(self.model, self._new_side_heads())
-        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings, planes)
+        self.mask, self.planes = mask, planes
+        self.team = team
+        self.batch_loss = BatchLoss(self.drawing, frames, mask, settings, planes, team)
         self.model.train()
         self.analysis = self._new_analysis()
         self.quantizer: Quantizer | None = None
         self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
         self.masks: dict[str, Tensor] = {}
+        self.best = Best()
         self.optimizers = self._make_optimizers()
         self.lr_factor = 1.0
         self.step = 0
@@ -114,11 +122,13 @@ class Fit:
         if self._good is None or self.step % _SNAPSHOT_STEPS == 0:
             state = {k: v.clone() for k, v in self.state_tensors().items()}
         clips = self._next_batch()
-        factor = self.lr_factor * self._lr_share()
+        factor, beta1 = self.lr_factor * self._lr_share(), self._beta1()
         self.lr = factor * self.settings.lr
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+                if "betas" in group:
+                    group["betas"] = (beta1, group["betas"][1])
             optimizer.zero_grad()
         self.loss = self._backward(clips)
         finite = math.isfinite(self.loss)
@@ -134,10 +144,41 @@ class Fit:
         if self.done and self.analysis is not None:
             self._free_latents()
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether `evaluate` is due after this step."""
+        n_steps = self.settings.eval_steps
+        return n_steps is not None and (self.done or self.step % n_steps == 0)
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Return the PSNR of all frames and keep the network where it is the best so far.
+
+        At the end of the run the best network becomes the model.
+        """
+        started = time.perf_counter()
+        network = deepcopy(self.model)
+        for name, value in self.parameters().items():
+            network.get_parameter(name).copy_(value)
+        if self.analysis is not None:
+            self._fill_latents(network, self.analysis)
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        network.freeze()
+        psnr_db = mean_psnr_db(network, self.frames, self.mask, self.planes)
+        if psnr_db > self.best.psnr_db:
+            self.best = Best(psnr_db, state)
+        elif self.done and self.best.tensors:
+            self.model.load_state_dict(self.best.tensors)
+        self.elapsed_s += time.perf_counter() - started
+        return psnr_db
+
     def _gradients_are_finite(self) -> bool:
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in self._trained() if p.grad is not None]
         return bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
+
+    def _trained(self) -> list[Tensor]:
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        return [p for group in groups for p in group["params"]]
 
     def check_finite(self) -> None:
         """Raise ResourceError when a number that would be written is not finite."""
@@ -169,10 +210,13 @@ class Fit:
     def _lr_share(self) -> float:
         s = self.settings
         if s.warmup_share is not None:
-            return lr_share(s.lr_schedule, self.position, warmup=s.warmup_share, floor=s.lr_floor)
+            return lr_share(s, self.position, warmup=s.warmup_share)
         warmup = min(_WARMUP_STEPS, max(1, s.n_steps // 10))
-        share = lr_share(s.lr_schedule, self.position, warmup=0.0, floor=s.lr_floor)
-        return share * min(1.0, (self.step + 1) / warmup)
+        return lr_share(s, self.position, warmup=0.0) * min(1.0, (self.step + 1) / warmup)
+
+    def _beta1(self) -> float:
+        s = self.settings
+        return beta1_at(s, self.position, warmup=s.warmup_share or 0.0)
 
     def quantized(self, octaves: float = 0.0, deadzone: float = 0.0) -> list[QTensor]:
         """Return the network as integers: as trained, or by min-max with coding "ptq".
@@ -237,6 +281,7 @@ class Fit:
         loss, mse = self.batch_loss.backward(
             clips, values, latents or None, self.analysis, rate_loss
         )
+        loss, mse = self.team.average(self._trained(), loss, mse)
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
@@ -288,13 +333,16 @@ class Fit:
     def _free_latents(self) -> None:
         """Turn what the encoder makes of every clip into parameters and drop the encoder."""
         assert self.analysis is not None
-        (name,) = self.model.latent_names
-        stored = self.model.get_parameter(name)
-        for first in range(0, self.n_clips, 4):
-            clips = torch.arange(first, min(first + 4, self.n_clips), device=self.device)
-            stored[clips] = self.batch_loss.analyse(self.analysis, clips)
+        self._fill_latents(self.model, self.analysis)
         self.analysis = None
         self._renew_optimizers()
+
+    def _fill_latents(self, model: VideoModel, analysis: nn.Module) -> None:
+        (name,) = model.latent_names
+        stored = model.get_parameter(name)
+        for first in range(0, self.n_clips, 4):
+            clips = torch.arange(first, min(first + 4, self.n_clips), device=self.device)
+            stored[clips] = self.batch_loss.analyse(analysis, clips)
 
     @torch.no_grad()
     def _start_rate_phase(self) -> None:
@@ -317,6 +365,8 @@ class Fit:
         fields = (*self.model.latent_names, *self.model.field_names)
         weights = {k: p for k, p in self.parameters().items() if is_weight(k, p, fields)}
         self.masks = prune_masks(weights, share, s.prune_scope)
+        # What was better before has weights that must go.
+        self.best = Best()
 
     def _renew_optimizers(self) -> None:
         """Make optimisers for what is trained now, keeping the state of what was trained before."""
@@ -335,8 +385,9 @@ class Fit:
                 "training diverged at its first step; use a lower --lr or another --seed"
             )
         step, position, elapsed_s = self.step, self.position, self.elapsed_s
-        n_rollbacks, lr_factor = self.n_rollbacks + 1, self.lr_factor
+        n_rollbacks, lr_factor, best = self.n_rollbacks + 1, self.lr_factor, self.best
         self.load_state_tensors(self._good)
+        self.best = best
         self.step, self.position, self.elapsed_s = step, position, elapsed_s
         self.n_rollbacks, self.lr_factor = n_rollbacks, 0.5 * lr_factor
         self.psnr_db = None
@@ -357,6 +408,7 @@ class Fit:
         if self.quantizer is not None:
             state |= {f"quantizer.{k}": v for k, v in self.quantizer.state_dict().items()}
         state |= {f"mask.{k}": v for k, v in self.masks.items()}
+        state |= {f"best.{k}": v for k, v in self.best.tensors.items()}
         for i, optimizer in enumerate(self.optimizers):
             for j, slots in optimizer.state_dict()["state"].items():
                 state |= {f"optimizer.{i}.{j}.{key}": value for key, value in slots.items()}
@@ -375,6 +427,7 @@ class Fit:
             math.nan if self.psnr_db is None else self.psnr_db,
             math.nan if self.bits is None else self.bits,
             self.n_prunings,
+            self.best.psnr_db,
         ]
         state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
         return state
@@ -419,6 +472,7 @@ class Fit:
         self.rate.mu, self.rate.pressure, self.rate.overhead_bits = numbers[5:8]
         self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[8:10])
         self.n_prunings = int(numbers[10])
+        self.best = Best(numbers[11], {k: v.to(self.device) for k, v in part("best.").items()})
 
     def _new_analysis(self) -> nn.Module | None:
         s = self.settings

@@ -27,23 +27,23 @@ _MIXES = {
     "fusion12": (0.0, 0.8, 0.0, 0.2),
 }
 LOSSES = ("log-mse", "log-l1", *_MIXES)
-_MS_SSIM_MIN_SIDE = 161
+_SSIM_MIN_SIDE, _MS_SSIM_MIN_SIDE = 11, 161
+
+
+def min_side(name: str) -> int:
+    """Return the pixels that the shorter side of a frame needs for this loss."""
+    _, _, by_ssim, by_ms_ssim = _MIXES.get(name, (0.0, 0.0, 0.0, 0.0))
+    return _MS_SSIM_MIN_SIDE if by_ms_ssim else _SSIM_MIN_SIDE if by_ssim else 1
 
 
 def check_loss(name: str, height: int, width: int, what: str = "frames") -> None:
     """Raise UsageError for an unknown loss or one that needs larger frames."""
     if name not in LOSSES:
         raise UsageError(f"loss is {name}, allowed are {', '.join(LOSSES)}")
-    side = min(height, width)
-    _, _, by_ssim, by_ms_ssim = _MIXES.get(name, (0.0, 0.0, 0.0, 0.0))
-    if by_ms_ssim and side < _MS_SSIM_MIN_SIDE:
+    if min(height, width) < min_side(name):
+        kind = "SSIM" if min_side(name) == _SSIM_MIN_SIDE else "MS-SSIM"
         raise UsageError(
-            f"loss {name} uses MS-SSIM, which needs sides of at least {_MS_SSIM_MIN_SIDE} pixels, "
-            f"but the {what} are {width}x{height}"
-        )
-    if by_ssim and side < 11:
-        raise UsageError(
-            f"loss {name} uses SSIM, which needs sides of at least 11 pixels, "
+            f"loss {name} uses {kind}, which needs sides of at least {min_side(name)} pixels, "
             f"but the {what} are {width}x{height}"
         )
 

@@ -94,6 +94,12 @@ class EncodeOptions:
     """Share of the run in which the learning rate climbs; None takes 30 steps, at most 10 %."""
     lr_floor: float = 0.02
     """Share of the learning rate that is left at the end."""
+    lr_start: float = 0.1
+    """Share of the learning rate that the warm-up begins with."""
+    lr_powers: tuple[float, ...] = (1.0, 2.0)
+    """Powers of the share of the way: of the climb, and of the fall of "hybrid"."""
+    lr_steps: tuple[float, ...] = (0.5, 0.8)
+    """Shares of the run at which "step" cuts the learning rate to a tenth."""
     analysis: str | None = None
     """Kind of the encoder network; None takes the architecture's."""
     analysis_width: int = 64
@@ -111,6 +117,8 @@ class EncodeOptions:
     prune_at: tuple[float, ...] = (0.2,)
     """Shares of the run at which equal parts of it are removed."""
     prune_scope: str = "global"
+    eval_every: int | None = None
+    """Passes between evaluations on all frames; the best network is kept. None makes none."""
     model: dict[str, Any] = field(default_factory=dict)
     """Options of the architecture's `solve`, such as strides."""
 
@@ -141,13 +149,24 @@ class EncodeOptions:
             ("beta2", self.beta2, 0.5, 0.9999),
             ("warmup", self.warmup, 0.0, 0.9),
             ("lr_floor", self.lr_floor, 0.0, 1.0),
+            ("lr_start", self.lr_start, 0.0, 1.0),
+            *(("lr_powers", power, 0.01, 100.0) for power in self.lr_powers),
+            *(("lr_steps", at, 0.0, 1.0) for at in self.lr_steps),
             ("analysis_width", self.analysis_width, 1, 1024),
             ("analysis_blocks", self.analysis_blocks, 1, 16),
             ("analysis_share", self.analysis_share, 0.0, 1.0),
             *(("prune_at", at, 0.0, 0.99) for at in self.prune_at),
+            ("eval_every", self.eval_every, 1, 10**6),
             ("seed", self.seed, 0, 2**63 - 2),
         ):
             if number is not None and not low <= number <= high:
                 raise UsageError(f"{name} is {number}, allowed is {low} to {high}")
+        if self.eval_every is not None and self.coding != "ptq":
+            raise UsageError(
+                f"eval_every is {self.eval_every}, but needs --coding ptq: with {self.coding} a "
+                "better network is also a larger file until the end of the run"
+            )
+        if len(self.lr_powers) != 2:
+            raise UsageError(f"lr_powers is {self.lr_powers}, that of the climb and of the fall")
         if not self.prune_at or list(self.prune_at) != sorted(self.prune_at):
             raise UsageError(f"prune_at is {self.prune_at}, rising shares of the run are needed")

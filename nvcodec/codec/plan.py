@@ -90,7 +90,8 @@ def make_plan(
     batch_clips = max(1, min((options.batch or 2) // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]
     # One step alone would end before the rounding phase begins.
-    n_steps = max(2, passes * math.ceil(n_clips / batch_clips))
+    pass_steps = math.ceil(n_clips / batch_clips)
+    n_steps = max(2, passes * pass_steps)
     if options.passes is None:
         n_steps = max(n_steps, MIN_STEPS)
     fit = FitSettings(
@@ -107,6 +108,9 @@ def make_plan(
         lr_schedule=options.lr_schedule,
         warmup_share=options.warmup,
         lr_floor=options.lr_floor,
+        lr_start=options.lr_start,
+        lr_powers=options.lr_powers,
+        lr_steps=options.lr_steps,
         analysis=_pick_analysis(options, model),
         analysis_width=options.analysis_width,
         analysis_blocks=options.analysis_blocks,
@@ -117,6 +121,7 @@ def make_plan(
         prune=options.prune,
         prune_at=options.prune_at,
         prune_scope=options.prune_scope,
+        eval_steps=None if options.eval_every is None else options.eval_every * pass_steps,
         seed=options.seed,
         bf16=bf16,
         max_time_s=options.max_time_s,

@@ -63,12 +63,15 @@ RECIPES: dict[str, dict[str, Any]] = {
             "k_max": 3,
         },
     },
-    # One-cycle learning rate: 30 % of the run up, then down along a cosine.
+    # PyTorch's OneCycleLR with its defaults: 30 % of the run up from 1/25, then down to 1/250000.
     "3dnerv-paper": _HNERV
     | {
         "arch": "3dnerv",
         "loss": "fusion6",
+        "lr_schedule": "onecycle",
         "warmup": 0.3,
+        "lr_start": 0.04,
+        "lr_floor": 4e-6,
         "analysis_share": 1.0,
         "embed_bits": 6,
         "model": {

@@ -72,7 +72,7 @@ def restore(
         source: as for `encode`.
         output: as for `open_writer`.
         options: of the network; None takes INPAINT or DENOISE, and so does its missing target.
-        mask: "boxes:N", a picture or a video, as for `read_mask`.
+        mask: "boxes:N", "polygons:N", a picture or a video, as for `read_mask`.
         keep: where to write the network as an .nrv file.
         device: "auto", "cpu" or "cuda".
         start: first frame.
@@ -99,7 +99,9 @@ def restore(
     n_frames, height, width, _ = video.frames.shape
     hidden = None
     if mask is not None:
-        hidden = read_mask(mask, n_frames, height, width, start=start, count=frames)
+        hidden = read_mask(
+            mask, n_frames, height, width, start=start, count=frames, seed=options.seed
+        )
     under, whole = QualityMeter(with_ms_ssim=False), QualityMeter()
     with open_writer(output, video.info, overwrite=overwrite) as writer:
         data, encoded = encode(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """A listener that writes loss, PSNR, bpp and learning rate over the training steps."""
+    """A listener that writes loss, PSNR, bpp and learning rate over the training steps.
+
+    "psnr_db" is a running mean over batches, "psnr_all_db" that of an evaluation on all frames.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Log into `folder`; raise UsageError where the package is not installed."""
@@ -33,6 +36,9 @@ class TensorBoard:
             return
         # Opened late: what fails before training leaves no files behind.
         self._writer = self._writer or self._open()
+        if event.stage == "evaluate":
+            self._writer.add_scalar("psnr_all_db", event.psnr_db, event.done)
+            return
         for name in ("loss", "psnr_db", "bpp", "lr"):
             value = getattr(event, name)
             if value is not None:

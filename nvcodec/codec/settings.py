@@ -20,7 +20,7 @@ class FitSettings:
     color: str = "rgb"
     """What the network draws, "rgb" or "yuv"; the loss compares it with that of the source."""
     side_weight: float = 0.0
-    """Weight of the loss of the heads at lower resolutions; 0 makes none."""
+    """Weight of the same loss of the heads at lower resolutions; 0 makes none."""
     optimizer: str = "muon"
     lr_matrix: float = 1e-2
     lr: float = 1e-2
@@ -31,6 +31,12 @@ class FitSettings:
     """Share of the run in which the learning rate climbs; None takes 30 steps, at most 10 %."""
     lr_floor: float = 0.02
     """Share of the learning rate that is left at the end."""
+    lr_start: float = 0.1
+    """Share of the learning rate that the warm-up begins with."""
+    lr_powers: tuple[float, ...] = (1.0, 2.0)
+    """Powers of the share of the way: of the climb, and of the fall of "hybrid"."""
+    lr_steps: tuple[float, ...] = (0.5, 0.8)
+    """Positions at which "step" cuts the learning rate to a tenth."""
     analysis: str = "none"
     analysis_width: int = 64
     analysis_blocks: int = 1
@@ -48,6 +54,8 @@ class FitSettings:
     prune_at: tuple[float, ...] = (0.2,)
     """Positions of the schedule at which equal parts of it are removed."""
     prune_scope: str = "global"
+    eval_steps: int | None = None
+    """Steps between evaluations of the float network; the best one is kept. None makes none."""
     seed: int = 0
     bf16: bool = False
     max_time_s: float | None = None

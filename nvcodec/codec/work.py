@@ -37,6 +37,7 @@ from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
+from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
@@ -185,6 +186,7 @@ class EncodeWork:
         stop: Callable[[], bool],
         initial: Initial | None = None,
         hidden: Hidden | None = None,
+        team: Team = ALONE,
     ) -> None:
         """Prepare to encode; where hidden (N, H, W) is true, the source's pixels do not count."""
         if initial is not None:
@@ -200,6 +202,7 @@ class EncodeWork:
         self.device = device
         self.listener = listener
         self.stop = stop
+        self.team = team
         self.words = replace(source.extras, tracks=())
         self.track_bytes = sum(map(len, pack_tracks(source.extras.tracks)))
         """What the copied tracks add to the file."""
@@ -216,7 +219,8 @@ class EncodeWork:
         if keep.metadata:
             text = f"nvcodec {__version__} {self.options.arch} {options.preset}"
             self.metadata = f"{text} {source.info.codec}".encode()
-        self.bf16 = bf16_pays(device)
+        # Measured, and all processes must compute alike.
+        self.bf16 = team.any(bf16_pays(device))
         # The encoder network sees frames, so nothing that is hidden may be in them.
         known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
         self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
@@ -291,7 +295,8 @@ class EncodeWork:
         model.prepare(self.frames)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
-        return Fit(model, self.frames, plan.fit, measure_bits, self.mask, self.planes)
+        fit = plan.fit
+        return Fit(model, self.frames, fit, measure_bits, self.mask, self.planes, self.team)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""
@@ -325,6 +330,8 @@ class EncodeWork:
                     f"{error}; the last good state is in {checkpoint}, "
                     "from where --resume goes on at a lower rate"
                 ) from error
+            if fit.evaluates:
+                self._show_evaluation(fit, fit.evaluate())
             now = time.perf_counter()
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
                 try:
@@ -335,7 +342,7 @@ class EncodeWork:
             if now - shown_s > _PROGRESS_INTERVAL_S or fit.done:
                 self._show(fit)
                 shown_s = now
-            if not fit.done and self.stop():
+            if not fit.done and self.team.any(self.stop()):
                 if checkpoint is None:
                     raise Interrupted(f"stopped at step {fit.step}; nothing was kept")
                 save_checkpoint(checkpoint, fit, key)
@@ -357,6 +364,15 @@ class EncodeWork:
                 bpp=None if bits is None else bits / self.source.n_pixels,
             )
         )
+
+    def _show_evaluation(self, fit: Fit, psnr_db: float) -> None:
+        total = fit.step + fit.steps_left()
+        self.listener(Progress(stage="evaluate", done=fit.step, total=total, psnr_db=psnr_db))
+        message = f"step {fit.step}: {psnr_db:.2f} dB over all frames"
+        if psnr_db < fit.best.psnr_db:
+            kept = "kept" if fit.done else "still the best"
+            message += f"; {fit.best.psnr_db:.2f} dB is {kept}"
+        self.listener(Log(level="info", message=message))
 
     def finish(self, plan: Plan, fit: Fit) -> bytes:
         """Return the bytes of the trained network at the target size."""

@@ -1,4 +1,4 @@
-"""What part of a source counts as the truth: a crop, another size, every n-th frame.
+"""What part of a source counts as the truth: a crop, another size, some of its frames.
 
 The NeRV papers train and measure on such changed videos; they are no longer the source.
 """
@@ -6,6 +6,7 @@ The NeRV papers train and measure on such changed videos; they are no longer the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -23,40 +24,78 @@ class Framing:
 
     crop: tuple[int, int] | None = None
     """Width and height of the centre that is kept."""
-    resize: tuple[int, int] | None = None
-    """Width and height after bicubic interpolation."""
+    resize: tuple[int, int] | int | None = None
+    """Width and height after bicubic interpolation, or the shorter side alone."""
+    crop_last: bool = False
+    """Whether the crop comes after the resize."""
     every: int = 1
-    """Distance in frames from one that is kept to the next."""
+    """Distance in frames from the first of some that are kept to the first of the next."""
+    kept: int = 1
+    """Frames in a row that are kept of every `every` ones."""
 
     def __post_init__(self) -> None:
         for name, size in (("crop", self.crop), ("resize", self.resize)):
-            if size is not None and not all(1 <= side <= DEFAULT.max_side for side in size):
+            sides = (size,) if isinstance(size, int) else size or ()
+            if not all(1 <= side <= DEFAULT.max_side for side in sides):
                 raise UsageError(
-                    f"{name} is {size[0]}x{size[1]}, allowed are sides of 1 to {DEFAULT.max_side}"
+                    f"{name} is {'x'.join(map(str, sides))}, "
+                    f"allowed are sides of 1 to {DEFAULT.max_side}"
                 )
         if not 1 <= self.every <= _MAX_GAP:
             raise UsageError(f"every is {self.every}, allowed is 1 to {_MAX_GAP}")
+        if not 1 <= self.kept <= self.every:
+            raise UsageError(f"every is {self.kept}/{self.every}, allowed is 1 to all of them")
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the changed frames; raise UsageError for too large a crop."""
-        if self.crop is not None and (self.crop[0] > width or self.crop[1] > height):
-            raise UsageError(
-                f"crop is {self.crop[0]}x{self.crop[1]}, but the frames are {width}x{height}"
-            )
-        return self.resize or self.crop or (width, height)
+        if self.crop_last:
+            width, height = self._resized(width, height)
+        if self.crop is not None:
+            if self.crop[0] > width or self.crop[1] > height:
+                raise UsageError(
+                    f"crop is {self.crop[0]}x{self.crop[1]}, but the frames are {width}x{height}"
+                )
+            width, height = self.crop
+        return (width, height) if self.crop_last else self._resized(width, height)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return what `resize` makes of a size."""
+        if isinstance(self.resize, int):
+            longer = self.resize * max(width, height) // min(width, height)
+            return (longer, self.resize) if width > height else (self.resize, longer)
+        return self.resize or (width, height)
 
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the changed frame, uint8 (H, W, 3)."""
-        if self.crop is not None:
-            width, height = self.crop
-            top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
-            rgb = np.ascontiguousarray(rgb[top : top + height, left : left + width])
+        if self.crop is not None and not self.crop_last:
+            rgb = centre(rgb, *self.crop)
         if self.resize is not None:
-            rgb = resize(rgb, *self.resize)
+            rgb = resize(rgb, *self._resized(rgb.shape[1], rgb.shape[0]))
+        if self.crop is not None and self.crop_last:
+            rgb = centre(rgb, *self.crop)
         return rgb
+
+    def keeps(self, index: int) -> bool:
+        """Tell whether a frame of the source stays, counted from the first one that is read."""
+        return index % self.every < self.kept
+
+    def index(self, number: int) -> int:
+        """Return the index, counted likewise, of the frame that is kept as this one."""
+        return number // self.kept * self.every + number % self.kept
+
+    @property
+    def share(self) -> Fraction:
+        """Share of the frames that stay."""
+        return Fraction(self.kept, self.every)
 
 
 AS_IS = Framing()
+
+
+def centre(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Return the middle of a frame, (H, W, 3)."""
+    top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
+    return np.ascontiguousarray(rgb[top : top + height, left : left + width])
 
 
 def resize(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

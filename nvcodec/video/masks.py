@@ -1,4 +1,4 @@
-"""Which pixels of a video are hidden: five boxes, or a picture or video of the mask."""
+"""Which pixels of a video are hidden: boxes, polygons, or a picture or video of the mask."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Hidden = NDArray[np.bool_]
 
 WHITE = 128
 """From this gray level on, of 0 to 255, a pixel of a mask file hides."""
+_MAX_POLYGONS = 1000
 _CENTERS = ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))
 """Quarters of the height and the width (HNeRV, inpainting)."""
 
@@ -39,6 +40,36 @@ def boxes(size: int, height: int, width: int) -> Hidden:
     return hidden
 
 
+def polygons(count: int, height: int, width: int, seed: int) -> Hidden:
+    """Return random polygons of 3 to 8 corners in one frame, (H, W), other ones for each seed.
+
+    Corners lie around a centre in the frame, at 1/32 to 1/4 of its shorter side from it.
+    """
+    if not 1 <= count <= _MAX_POLYGONS:
+        raise UsageError(
+            f"mask is polygons:{count}, allowed is polygons:1 to polygons:{_MAX_POLYGONS}"
+        )
+    random = np.random.default_rng(seed)
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    hidden = np.zeros((height, width), np.bool_)
+    for _ in range(count):
+        n_corners = random.integers(3, 9)
+        angles = np.sort(random.uniform(0, 2 * np.pi, n_corners))
+        radii = random.uniform(1 / 32, 1 / 4, n_corners) * min(height, width)
+        down = random.uniform(0, height) + radii * np.sin(angles)
+        across = random.uniform(0, width) + radii * np.cos(angles)
+        inside = np.zeros_like(hidden)
+        for i in range(n_corners):
+            # An edge that lies to the right of a pixel is crossed on the way out.
+            (top, left), (bottom, right) = sorted(
+                ((down[i - 1], across[i - 1]), (down[i], across[i]))
+            )
+            crossing = left + (rows - top) * (right - left) / max(bottom - top, 1e-9)
+            inside ^= (top <= rows) & (rows < bottom) & (columns < crossing)
+        hidden |= inside
+    return hidden
+
+
 def read_mask(
     mask: str | Path,
     n_frames: int,
@@ -47,26 +78,35 @@ def read_mask(
     *,
     start: int = 0,
     count: int | None = None,
+    seed: int = 0,
 ) -> Hidden:
     """Return the hidden pixels of a video that was read from frame `start`.
 
     Args:
-        mask: "boxes:N", or a picture or video, white (128 and above) where pixels are hidden.
+        mask: "boxes:N", "polygons:N", or a picture or video, white (128 and above) where pixels are
+            hidden.
         n_frames: frames that were read; a mask of one frame serves all of them.
         height: of the video.
         width: of the video.
         start: as the video was read; a mask of several frames is cut alike.
         count: as the video was read.
+        seed: of "polygons:N".
 
     Raises:
         UsageError: another size or number of frames, nothing hidden, or a frame all hidden.
         InputError: the mask cannot be read.
     """
-    text = str(mask)
-    if text.startswith("boxes:"):
-        if re.fullmatch(r"boxes:\d{1,9}", text) is None:
-            raise UsageError(f"mask is {text}, allowed is boxes:N with N pixels, or a file")
-        hidden = boxes(int(text.removeprefix("boxes:")), height, width)[None]
+    kind, colon, number = str(mask).partition(":")
+    if colon and kind in ("boxes", "polygons"):
+        if re.fullmatch(r"\d{1,9}", number) is None:
+            raise UsageError(
+                f"mask is {mask}, allowed is boxes:N with N pixels, polygons:N with N polygons, "
+                "or a file"
+            )
+        if kind == "boxes":
+            hidden = boxes(int(number), height, width)[None]
+        else:
+            hidden = polygons(int(number), height, width, seed)[None]
     else:
         hidden = _read_frames(mask, height, width, None if count is None else start + count)
     if len(hidden) > 1:

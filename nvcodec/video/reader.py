@@ -44,7 +44,7 @@ class VideoReader:
         self._start = start
         self._cut = False
         self._times = FrameTimes(
-            time_base=source.time_base, rates=[r / framing.every for r in source.rates]
+            time_base=source.time_base, rates=[r * framing.share for r in source.rates]
         )
         self._wanted = self._decode(start, count)
         self.info = self._open(start)
@@ -59,7 +59,8 @@ class VideoReader:
         source = self._source
         self._pictures = source.pictures()
         skipped = sum(1 for _ in islice(self._pictures, start))
-        self._pictures = islice(self._pictures, 0, None, self._framing.every)
+        keeps = self._framing.keeps
+        self._pictures = (p for i, p in enumerate(self._pictures) if keeps(i))
         first = next(self._pictures, None)
         if first is None and skipped:
             raise InputError(f"start is {start}, but the video has {skipped} frames")
@@ -77,7 +78,7 @@ class VideoReader:
         return VideoInfo(
             width=width,
             height=height,
-            frame_rate=source.rates[0] / self._framing.every,
+            frame_rate=source.rates[0] * self._framing.share,
             color=first.tags,
             bit_depth=first.bit_depth,
             chroma=first.chroma,
@@ -94,7 +95,7 @@ class VideoReader:
             picture = next(self._pictures, None)
             if picture is None:
                 break
-            self._check(picture, start + done * self._framing.every)
+            self._check(picture, start + self._framing.index(done))
             self._times.add(picture.pts, picture.duration)
             yield picture
             done += 1

@@ -1,0 +1,108 @@
+"""Processes that train one network together: each draws its share of every batch.
+
+All of them hold the video, the network and the optimisers; the mean of their gradients, the same
+numbers everywhere, moves all networks alike (data parallel training). What a process finds by a
+clock is not the same everywhere, so nothing that decides on the result may depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nvcodec.errors import ResourceError, UsageError
+
+_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """This process among `size` ones."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, n: int) -> slice:
+        """Return which of n clips this process draws."""
+        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([int(flag)], device=self.device)
+        self._reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def average(
+        self, parameters: Sequence[Tensor], loss: float, mse: Tensor
+    ) -> tuple[float, Tensor]:
+        """Replace the gradients by their means over the processes; return the mean loss and MSE.
+
+        Shapes: mse (n,), of the frames that this process drew -> (), or (n,) for a team of one.
+        """
+        if self.size == 1:
+            return loss, mse
+        present = torch.tensor([int(p.grad is not None) for p in parameters], device=self.device)
+        self._reduce(present, dist.ReduceOp.MAX)
+        chosen = [p for p, here in zip(parameters, present.tolist(), strict=True) if here]
+        for p in chosen:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        figures = torch.tensor([loss, float(mse.sum()), len(mse)], device=self.device)
+        gradients = [p.grad for p in chosen if p.grad is not None]
+        sums = torch.cat([*(g.flatten().float() for g in gradients), figures])
+        self._reduce(sums, dist.ReduceOp.SUM)
+        first = 0
+        for gradient in gradients:
+            mean = sums[first : first + gradient.numel()] / self.size
+            gradient.copy_(mean.view(gradient.shape))
+            first += gradient.numel()
+        loss_sum, mse_sum, n = sums[first:]
+        return float(loss_sum) / self.size, mse_sum / n
+
+    def _reduce(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
+        try:
+            dist.all_reduce(values, operation)
+        except RuntimeError as error:
+            raise ResourceError("another process of this encode ended; see its message") from error
+
+
+ALONE = Team(rank=0, size=1, device=torch.device("cpu"))
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Team]:
+    """Meet the other processes by the variables that `torchrun` sets; part from them at the end.
+
+    Raises UsageError where they are not set, ResourceError where the others do not come.
+    """
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        raise UsageError(
+            f"--distributed needs the variable {missing[0]}; start it with torchrun, such as "
+            "torchrun --nproc-per-node 2 -m nvcodec encode ... --distributed"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise ResourceError(f"the processes of this encode did not meet: {error}") from error
+    try:
+        yield Team(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+    finally:
+        dist.destroy_process_group()
