@@ -233,7 +233,8 @@ def _config(v: dict[str, Any]) -> str:
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
-        ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
+        ("video", f"{v['frames']} frames of {v['width']}x{v['height']}, {v['bit_depth']} bit, "
+                  f"{_size(v['memory_bytes'])} in memory"),
         *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from nvcodec import cli, errors, fields
 from nvcodec.bitstream.extras import pack_track
 from nvcodec.bitstream.tensors import dequantize
-from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_uint8
+from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_frames
 from nvcodec.models import ARCHITECTURES
 
 ROOT = Path(__file__).parent.parent
@@ -188,7 +188,7 @@ def drawn(path, *, batch=1, dtype=torch.float32, layout=None, device="cpu"):
             for first in range(0, segment.header.n_frames, step):
                 last = min(first + step, segment.header.n_frames)
                 index = torch.arange(first, last, device=video.device)
-                frames.append(to_uint8(model(index)))
+                frames.append(to_frames(model(index)))
     return np.concatenate(frames)
 
 

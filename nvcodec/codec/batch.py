@@ -14,6 +14,7 @@ from nvcodec.codec.drawing import Drawing, shrink
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.workers import Workers
+from nvcodec.depth import peak
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ class BatchLoss:
     def __init__(
         self, drawing: Drawing, frames: Tensor, mask: Tensor | None, settings: FitSettings
     ) -> None:
-        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts."""
+        """Prepare for integer frames (N, 3, H, W); where mask (N, 1, H, W) is 0 nothing counts."""
         self.frames, self.mask, self.settings = frames, mask, settings
+        self.peak = peak(settings.bit_depth)
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
         n_workers = 1
@@ -52,7 +54,7 @@ class BatchLoss:
     def analyse(self, analysis: nn.Module, clips: Tensor) -> Tensor:
         """Return the latents that the encoder network makes; the last frame fills the last clip."""
         index = self.frames_of(clips).clamp_max(len(self.frames) - 1)
-        latents: Tensor = analysis(self.frames[index].float().div_(255))
+        latents: Tensor = analysis(self.frames[index].float().div_(self.peak))
         return latents
 
     def backward(
@@ -122,7 +124,8 @@ class BatchLoss:
         index = self.frames_of(clips)
         index = index[index < len(self.frames)]
         # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
-        target = self.frames[index].contiguous(memory_format=torch.channels_last).float().div_(255)
+        target = self.frames[index].contiguous(memory_format=torch.channels_last).float()
+        target = target.div_(self.peak)
         mask = None if self.mask is None else self.mask[index].float()
         own = list((latents or {}).values())
         with torch.autocast(self.frames.device.type, torch.bfloat16, enabled=s.bf16):

@@ -48,7 +48,7 @@ class Fit:
         measure_bits: Callable[[list[QTensor]], float],
         mask: Tensor | None = None,
     ) -> None:
-        """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
+        """Prepare to fit `model` to frames (N, 3, H, W) of integers on the model's device.
 
         measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
         is 0, pixels do not count.

@@ -299,8 +299,7 @@ def compare(
     pairs: Sequence[Pairs] = (),
     listener: Listener = ignore,
 ) -> QualityMeter:
-    """Return the quality of all frames against those of the source; raise VerificationError."""
-    meter = QualityMeter()
+    """Return the quality of all frames at the source's depth; raise VerificationError."""
     total = len(video)
     with open_video(source, start=start, count=total, form=form, framing=framing) as reader:
         size, needed = ((i.width, i.height) for i in (reader.info, video.info))
@@ -308,6 +307,8 @@ def compare(
             raise VerificationError(
                 f"{source} has frames of {size[0]}x{size[1]}, the file has {needed[0]}x{needed[1]}"
             )
+        video.bit_depth = reader.info.bit_depth
+        meter = QualityMeter(video.bit_depth)
         for done, (original, decoded) in enumerate(zip(reader, video, strict=False), 1):
             meter.add(decoded, original)
             for pair in pairs:

@@ -62,6 +62,7 @@ def make_plan(
     width: int,
     frame_rate: Fraction,
     overhead_bytes: int,
+    bit_depth: int = 8,
     bf16: bool = False,
 ) -> Plan:
     """Choose the network and schedule; raise UsageError when no network fits the target."""
@@ -117,6 +118,7 @@ def make_plan(
         prune_at=options.prune_at,
         prune_scope=options.prune_scope,
         seed=options.seed,
+        bit_depth=bit_depth,
         bf16=bf16,
         max_time_s=options.max_time_s,
     )

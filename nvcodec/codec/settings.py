@@ -47,5 +47,7 @@ class FitSettings:
     """Positions of the schedule at which equal parts of it are removed."""
     prune_scope: str = "global"
     seed: int = 0
+    bit_depth: int = 8
+    """Of the frames; their largest sample is drawn as 1."""
     bf16: bool = False
     max_time_s: float | None = None

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
@@ -21,7 +20,7 @@ from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeade
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
 from nvcodec.codec.choose import choose_arch
-from nvcodec.codec.decoder import VideoFile, to_uint8
+from nvcodec.codec.decoder import VideoFile, to_frames
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
@@ -29,6 +28,7 @@ from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
+from nvcodec.depth import RGB, Samples, peak
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.media import NO_EXTRAS, PLAIN, Extras
@@ -50,8 +50,8 @@ class Source:
     """A video in memory."""
 
     info: VideoInfo
-    frames: NDArray[np.uint8]
-    """(N, H, W, 3) RGB."""
+    frames: Samples
+    """(N, H, W, 3) RGB of `info.bit_depth`."""
     sha256: str
     extras: Extras = NO_EXTRAS
     """Tracks, chapters and tags beside the frames."""
@@ -87,7 +87,7 @@ def read_source(
     listener: Listener = ignore,
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
-    frames: list[NDArray[np.uint8]] = []
+    frames: list[RGB] = []
     digest = hashlib.sha256()
     with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
         try:
@@ -95,7 +95,7 @@ def read_source(
                 frames.append(frame)
                 digest.update(frame.tobytes())
                 listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
-            video = np.stack(frames)
+            video: Samples = np.stack(frames)
         except MemoryError as error:
             raise ResourceError(
                 f"{path} does not fit into memory; encode a part with --start and --frames"
@@ -212,6 +212,7 @@ class EncodeWork:
             height=height,
             width=width,
             frame_rate=self.source.info.frame_rate,
+            bit_depth=self.source.info.bit_depth,
             overhead_bytes=self.overhead_bytes(),
             bf16=self.bf16 and (self.frames.is_cuda or ARCHITECTURES[options.arch][1].bf16_on_cpu),
         )
@@ -257,7 +258,7 @@ class EncodeWork:
 
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
-        model.prepare(self.frames)
+        model.prepare(self.frames, peak(self.source.info.bit_depth))
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
         return Fit(model, self.frames, plan.fit, measure_bits, self.mask)
@@ -344,14 +345,15 @@ class EncodeWork:
     @torch.inference_mode()
     def measure_float(self, fit: Fit) -> QualityMeter:
         """Return the quality of the trained network before it is rounded."""
-        meter = QualityMeter()
+        bit_depth = self.source.info.bit_depth
+        meter = QualityMeter(bit_depth)
         model = deepcopy(fit.model)
         for name, value in fit.parameters().items():
             model.get_parameter(name).copy_(value)
         n_frames, n = len(self.frames), model.clip_frames
         for first in range(0, n_frames, n):
             index = torch.arange(first, min(first + n, n_frames), device=self.device)
-            for i, frame in enumerate(to_uint8(model(index)), first):
+            for i, frame in enumerate(to_frames(model(index), bit_depth), first):
                 meter.add(frame, self.source.frames[i])
         return meter
 
@@ -359,8 +361,8 @@ class EncodeWork:
         self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
     ) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        meter = QualityMeter(with_ms_ssim=with_ms_ssim)
-        with VideoFile(data, device=self.device.type) as video:
+        meter = QualityMeter(self.source.info.bit_depth, with_ms_ssim=with_ms_ssim)
+        with VideoFile(data, device=self.device.type, bit_depth=meter.bit_depth) as video:
             for i, frame in enumerate(video):
                 meter.add(frame, self.source.frames[i])
                 self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))

@@ -7,15 +7,15 @@ Chroma is upsampled bilinearly at its true position. The matching filters downwa
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nvcodec.depth import RGB, Samples, peak, sample_type
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.frames import IDENTITY, ColorTags
 
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Plane = Samples
 Floats = NDArray[np.float32]
 
 _WEIGHTS = {  # matrix code: (weight of red, weight of blue) in luma
@@ -62,33 +62,33 @@ def chroma_shape(height: int, width: int, chroma: int) -> tuple[int, int]:
 def _luma_scale(full_range: bool, bit_depth: int) -> tuple[int, int]:
     """Return (code of black, codes from black to white)."""
     if full_range:
-        return 0, (1 << bit_depth) - 1
+        return 0, peak(bit_depth)
     return 16 << (bit_depth - 8), 219 << (bit_depth - 8)
 
 
 def _chroma_span(full_range: bool, bit_depth: int) -> int:
     """Return the number of codes between the extremes of Cb or Cr."""
-    return (1 << bit_depth) - 1 if full_range else 224 << (bit_depth - 8)
+    return peak(bit_depth) if full_range else 224 << (bit_depth - 8)
 
 
 @cache
-def _luma_table(full_range: bool, bit_depth: int) -> Floats:
-    """Return 0..255 plus the 0.5 of rounding, for each luma code.
+def _luma_table(full_range: bool, bit_depth: int, white: int) -> Floats:
+    """Return 0..white plus the 0.5 of rounding, for each luma code.
 
     The integer part is exact: a float32 that rounded up to an integer is taken back.
     """
     black, span = _luma_scale(full_range, bit_depth)
     codes = np.arange(1 << bit_depth, dtype=np.int64)
-    exact = (510 * (codes - black) + span) / (2 * span)
+    exact = (2 * white * (codes - black) + span) / (2 * span)
     table = exact.astype(np.float32)
     too_high = np.floor(table) > np.floor(exact)
     table[too_high] = np.nextafter(table[too_high], np.float32(-np.inf))
     return table
 
 
-def _round_into(out: NDArray[np.uint8], values: Floats) -> None:
-    """Store `values` (with 0.5 already added) as 0..255; truncation is then rounding half up."""
-    np.clip(values, 0, 255, out=values)
+def _round_into(out: RGB, values: Floats, white: int) -> None:
+    """Store `values` (with 0.5 already added) as 0..white; truncation is then rounding half up."""
+    np.clip(values, 0, white, out=values)
     np.copyto(out, values, casting="unsafe")
 
 
@@ -144,9 +144,15 @@ def _downsample_from(plane: Floats, chroma: int, siting: int) -> Floats:
 
 
 def yuv_to_rgb(
-    y: Plane, u: Plane, v: Plane, tags: ColorTags, bit_depth: int = 8, chroma: int = 420
-) -> NDArray[np.uint8]:
-    """Convert one picture to 8-bit RGB, rounding half up after clipping.
+    y: Plane,
+    u: Plane,
+    v: Plane,
+    tags: ColorTags,
+    bit_depth: int = 8,
+    chroma: int = 420,
+    rgb_depth: int | None = None,
+) -> RGB:
+    """Convert one picture to RGB, rounding half up after clipping.
 
     Args:
         y: luma, (H, W), uint8 or uint16.
@@ -155,27 +161,30 @@ def yuv_to_rgb(
         tags: matrix (0: the planes are G, B, R), range and siting.
         bit_depth: bits per sample, 8 to 16.
         chroma: 420, 422, 444 or 400.
+        rgb_depth: bits per sample of the result; None: those of the planes.
 
     Returns:
-        (H, W, 3) contiguous.
+        (H, W, 3) contiguous, uint8, or uint16 above 8 bits.
 
     Raises:
         InputError: a matrix or siting without support.
     """
     check_tags(tags, chroma)
-    table = _luma_table(tags.full_range, bit_depth)
-    out = np.empty((*y.shape, 3), np.uint8)
+    rgb_depth = bit_depth if rgb_depth is None else rgb_depth
+    white = peak(rgb_depth)
+    table = _luma_table(tags.full_range, bit_depth, white)
+    out: RGB = np.empty((*y.shape, 3), sample_type(rgb_depth))
     if chroma == 400:
-        _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2))
+        _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2), white)
         return out
     if tags.matrix == IDENTITY:
         for channel, plane in zip((1, 2, 0), (y, u, v), strict=True):
-            _round_into(out[..., channel], table.take(plane, mode="clip"))
+            _round_into(out[..., channel], table.take(plane, mode="clip"), white)
         return out
     luma = table.take(y, mode="clip")
     red, blue = _WEIGHTS[tags.matrix]
     green = 1 - red - blue
-    scale = 255 / _chroma_span(tags.full_range, bit_depth)
+    scale = white / _chroma_span(tags.full_range, bit_depth)
     middle = np.float32(1 << (bit_depth - 1))
     # The matrix is applied before upsampling: both are linear, and the small planes are cheaper.
     add_blue = u.astype(np.float32)
@@ -189,29 +198,28 @@ def yuv_to_rgb(
     for channel, part in enumerate((add_red, add_green, add_blue)):
         values = _upsample_to(part, (y.shape[0], y.shape[1]), chroma, tags.siting)
         values += luma
-        _round_into(out[..., channel], values)
+        _round_into(out[..., channel], values, white)
     return out
 
 
 def _to_codes(values: Floats, scale: float, zero: int, bit_depth: int) -> Plane:
     values = values * np.float32(scale)
     values += np.float32(zero + 0.5)
-    np.clip(values, 0, (1 << bit_depth) - 1, out=values)
-    kind: Any = np.uint8 if bit_depth == 8 else np.uint16
-    codes: Plane = values.astype(kind, order="C")
+    np.clip(values, 0, peak(bit_depth), out=values)
+    codes: Plane = values.astype(sample_type(bit_depth), order="C")
     return codes
 
 
 def rgb_to_yuv(
-    rgb: Plane, tags: ColorTags, chroma: int = 420, bit_depth: int = 8
+    rgb: RGB, tags: ColorTags, chroma: int = 420, bit_depth: int = 8
 ) -> tuple[Plane, Plane, Plane]:
     """Convert an RGB picture to planes, rounding half up.
 
     Args:
-        rgb: (H, W, 3) of 8 or, as uint16, 16 bits.
+        rgb: (H, W, 3) of as many bits as the planes.
         tags: matrix (0: the planes are G, B, R), range and siting.
         chroma: 420, 422, 444 or 400.
-        bit_depth: bits per sample of the planes, 8 to 16.
+        bit_depth: bits per sample, 8 to 16.
 
     Returns:
         y (H, W), u and v (see chroma_shape; empty for 400); uint8, or uint16 above 8 bits.
@@ -221,7 +229,7 @@ def rgb_to_yuv(
     """
     check_tags(tags, chroma)
     black, span = _luma_scale(tags.full_range, bit_depth)
-    white = np.iinfo(rgb.dtype).max
+    white = peak(bit_depth)
     r, g, b = (rgb[..., channel].astype(np.float32) for channel in range(3))
     if tags.matrix == IDENTITY and chroma == 444:
         first, second, third = (_to_codes(p, span / white, black, bit_depth) for p in (g, b, r))

@@ -1,4 +1,4 @@
-"""Read any video as 8-bit RGB frames."""
+"""Read any video as RGB frames of its own depth."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from nvcodec.depth import RGB
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras, Window
 from nvcodec.video.frames import InputFormat, VideoInfo
@@ -28,8 +26,9 @@ OWN_FORMAT = InputFormat()
 class VideoReader:
     """Frames of a video in presentation order, decoded once; a context manager.
 
-    Iterating yields uint8 arrays (H, W, 3), contiguous. A frame that cannot be decoded, or
-    whose size differs from the first one's, raises InputError.
+    Iterating yields contiguous arrays (H, W, 3) of `info.bit_depth`, uint8 or, above 8 bits,
+    uint16. A frame that cannot be decoded, or whose size differs from the first one's, raises
+    InputError.
     """
 
     info: VideoInfo
@@ -69,8 +68,6 @@ class VideoReader:
         width, height = self._framing.size(width, height)
         check_size(f"{source.name}, resized,", width, height)
         self._first = first
-        if first.bit_depth > 8:
-            self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
         if first.alpha:
             self._warnings.append("alpha dropped")
         return VideoInfo(
@@ -138,8 +135,9 @@ class VideoReader:
             self._warnings += reader.warnings
         return extras
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return (self._framing.apply(to_rgb(picture)) for picture in self._wanted)
+    def __iter__(self) -> Iterator[RGB]:
+        depth = self.info.bit_depth
+        return (self._framing.apply(to_rgb(picture, depth), depth) for picture in self._wanted)
 
     def pictures(self) -> Iterator[Picture]:
         """Iterate over the frames as planes, before `framing`; every frame comes once."""

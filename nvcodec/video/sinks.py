@@ -18,9 +18,9 @@ from typing import IO, Any, Protocol
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from nvcodec import storage
+from nvcodec.depth import RGB
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
 from nvcodec.media import PROGRESSIVE, Display, Extras
 from nvcodec.video.coding import (
@@ -29,6 +29,7 @@ from nvcodec.video.coding import (
     VideoFormat,
     Wish,
     choose_format,
+    depth_warnings,
     field_warnings,
     parse_pixel_format,
     pixel_format,
@@ -46,9 +47,8 @@ from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, reason, silence
-from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
+from nvcodec.video.y4m import BIT_DEPTHS, Y4mHeader, format_header, write_frame
 
-RGB = NDArray[np.uint8] | NDArray[np.uint16]
 WRITE_ERRORS = (*AV_ERRORS, OverflowError)
 
 
@@ -65,7 +65,7 @@ class Sink(Protocol):
     description: str
     warnings: list[str]
     bit_depth: int
-    """Of the frames that it takes, 8 or 16."""
+    """Of the frames that it takes."""
     coding: VideoFormat | None
     """How it codes pictures, where there is a choice."""
 
@@ -108,8 +108,7 @@ class ContainerSink:
         self._n_frames = 0
         self._size = (info.width, info.height)
         self._chroma, self._format = coding.chroma, coding.pixel_format
-        self._depth = coding.bit_depth
-        self.bit_depth = 8 if self._depth == 8 else 16
+        self.bit_depth = coding.bit_depth
         self.description = coding.title
         self._timing = info.timing
         time_base = 1 / info.frame_rate if info.timing is None else info.timing.time_base
@@ -121,6 +120,8 @@ class ContainerSink:
             muxing = {"write_crc32": "0"}
         self._patch = b""
         self.warnings += field_warnings(info, coding)
+        if wish.pixel_format is None:
+            self.warnings += depth_warnings(info, coding)
         tags = info.color if self._chroma == 0 else yuv_tags(info)
         if self._chroma != 420:
             tags = replace(tags, siting=0)
@@ -173,7 +174,10 @@ class ContainerSink:
     def write(self, rgb: RGB) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
         if self._chroma:
-            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self._depth))
+            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self.bit_depth))
+            return
+        if self.bit_depth > 8:
+            self.write_planes([rgb[..., channel] for channel in (1, 2, 0)])
             return
         frame = av.VideoFrame(*self._size, self._format)
         pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
@@ -247,9 +251,8 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
 
 
 class Y4mSink:
-    """Raw 8-bit planes, in a file or a pipe."""
+    """Raw planes, in a file or a pipe."""
 
-    bit_depth = 8
     coding: VideoFormat | None = None
 
     def __init__(
@@ -260,7 +263,7 @@ class Y4mSink:
         wish: Wish = AS_USUAL,
     ) -> None:
         """Write the header to the temporary file beside a path, or to a pipe."""
-        formats = [pixel_format(chroma, 8) for chroma in (420, 422, 444, 400)]
+        formats = [pixel_format(c, bits) for c in (420, 422, 444, 400) for bits in BIT_DEPTHS]
         wish.refuse("Y4M", pixel_formats=formats)
         self._path = path = target if isinstance(target, Path) else None
         self.warnings = pictures_only("Y4M", info, extras)
@@ -268,19 +271,21 @@ class Y4mSink:
         self.name = str(path) if path else pipe
         self._tags = yuv_tags(info)
         wished = parse_pixel_format(wish.pixel_format or "")
-        self._chroma = wished[0] if wished else info.chroma or 444
-        self.description = f"Y4M {'mono' if self._chroma == 400 else self._chroma} 8 bit"
+        self._chroma, self.bit_depth = wished or (info.chroma or 444, info.bit_depth)
+        space = "mono" if self._chroma == 400 else self._chroma
+        self.description = f"Y4M {space} {self.bit_depth} bit"
         if self._tags.specified and self._tags.matrix != default_matrix(info.height):
             self.warnings.append(
                 f"Y4M cannot say that the colour matrix is {self._tags.matrix} (H.273)"
             )
-        if self._tags.siting not in (0, 1, 2) or self._chroma != 420:
+        if self._tags.siting not in (0, 1, 2) or self._chroma != 420 or self.bit_depth > 8:
             self._tags = replace(self._tags, siting=0)
         header = Y4mHeader(
             width=info.width,
             height=info.height,
             frame_rate=info.frame_rate,
             chroma=self._chroma,
+            bit_depth=self.bit_depth,
             siting=self._tags.siting,
             full_range=self._tags.full_range,
             field_order=info.display.field_order,
@@ -298,7 +303,7 @@ class Y4mSink:
 
     def write(self, rgb: RGB) -> None:
         """Convert and append a frame."""
-        y, u, v = rgb_to_yuv(rgb, self._tags, self._chroma)
+        y, u, v = rgb_to_yuv(rgb, self._tags, self._chroma, self.bit_depth)
         write_frame(self._stream, [y] if self._chroma == 400 else [y, u, v])
 
     def commit(self) -> None:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nvcodec import storage
+from nvcodec.depth import RGB, sample_type
 from nvcodec.errors import NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
 from nvcodec.video.coding import AS_USUAL, CONTAINERS, VideoFormat, Wish
@@ -45,7 +45,7 @@ class VideoWriter:
     warnings: list[str]
     """Sentences about what the output cannot hold."""
     bit_depth: int
-    """Of the frames that `write` takes: 8 (uint8) or 16 (uint16)."""
+    """Of the frames that `write` takes: 8 (uint8), or 9 to 16 (uint16)."""
     coding: VideoFormat | None
     """How pictures are coded, for files that FFmpeg muxes."""
 
@@ -59,9 +59,9 @@ class VideoWriter:
         self.warnings = sink.warnings
         self.bit_depth = sink.bit_depth
         self.coding = sink.coding
-        self._kind = np.dtype(f"u{sink.bit_depth // 8}")
+        self._kind = np.dtype(sample_type(sink.bit_depth))
 
-    def write(self, rgb: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    def write(self, rgb: RGB) -> None:
         """Append a frame (H, W, 3) of `bit_depth`.
 
         Raises:
