@@ -88,11 +88,23 @@ def test_product(path):
         assert_extras_agree(product.stream, video)
 
 
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_deep_frames(bits):
+    """Samples come from the network at their depth, not from those of 8 bits."""
+    path = FOLDER / "common" / "hdr10.nrv"
+    frames = np.stack([reference(path)[0].frame(i, bits) for i in range(2)])
+    with VideoFile(path, device="cpu", bit_depth=bits) as product:
+        difference = np.abs(product[:2].astype(int) - frames)
+    assert difference.max() <= max(1, 2 ** (bits - 10))
+    assert len(np.unique(frames)) > 256
+
+
 def assert_extras_agree(stream, video):
     """What goes with the pictures is read alike."""
     assert stream.metadata.decode() == video.metadata
     for records, others in (
         ([stream.display] * (video.display is not None), [video.display]),
+        ([stream.hdr] * (video.hdr is not None), [video.hdr]),
         (stream.extras.chapters, video.chapters),
         (stream.extras.tags, video.tags),
     ):

@@ -82,6 +82,7 @@ def video_info(stream: Stream) -> VideoInfo:
         codec=source_codec(stream),
         n_bytes=None,
         display=stream.display,
+        hdr=stream.hdr,
         timing=stream.timing or Timing.constant(rate, header.n_frames),
     )
 

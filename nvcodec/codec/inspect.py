@@ -19,7 +19,13 @@ import torch
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
-from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, track_bytes
+from nvcodec.bitstream.extras import (
+    pack_display,
+    pack_extras,
+    pack_hdr,
+    pack_timing,
+    track_bytes,
+)
 from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.decoder import (
@@ -33,7 +39,16 @@ from nvcodec.codec.decoder import (
 from nvcodec.codec.device import bf16_pays
 from nvcodec.errors import UsageError, VerificationError
 from nvcodec.events import Listener, Progress, ignore
-from nvcodec.media import KINDS, PLAIN, Chapter, Track
+from nvcodec.media import (
+    CHROMATICITY_UNIT,
+    KINDS,
+    LUMINANCE_UNIT,
+    NO_HDR,
+    PLAIN,
+    Chapter,
+    Hdr,
+    Track,
+)
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
 from nvcodec.video.frames import InputFormat
@@ -68,6 +83,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     times = 0 if stream.timing is None else len(pack_timing(stream.timing))
     if stream.display != PLAIN:
         words += len(pack_display(stream.display))
+    if stream.hdr != NO_HDR:
+        words += len(pack_hdr(stream.hdr))
     timing = video_info(stream).timing
     assert timing is not None
     duration_s = float(timing.seconds(header.n_frames) - timing.seconds(0))
@@ -88,6 +105,7 @@ def describe_file(path: str | Path) -> dict[str, Any]:
             "matrix": list(stream.display.matrix),
             "fields": ("progressive", "top first", "bottom first")[stream.display.field_order],
         },
+        "hdr": None if stream.hdr == NO_HDR else describe_hdr(stream.hdr),
         "metadata": stream.metadata.decode("utf-8"),
         "tags": {tag.key: tag.value for tag in stream.extras.tags},
         "chapters": [describe_chapter(chapter) for chapter in stream.extras.chapters],
@@ -130,6 +148,19 @@ def describe_track(track: Track) -> dict[str, Any]:
         "bytes": sum(track_bytes([track])),
         "start_s": float(start * header.time_base),
         "duration_s": float((end - start) * header.time_base),
+    }
+
+
+def describe_hdr(hdr: Hdr) -> dict[str, Any]:
+    """Return the light of display and video; None where it is unknown."""
+    x_y = [float(value * CHROMATICITY_UNIT) for value in hdr.primaries]
+    names = ("red", "green", "blue", "white")
+    pairs = {name: x_y[2 * i : 2 * i + 2] if any(x_y) else None for i, name in enumerate(names)}
+    return pairs | {
+        "max_luminance": float(hdr.max_luminance * LUMINANCE_UNIT) or None,
+        "min_luminance": float(hdr.min_luminance * LUMINANCE_UNIT) if hdr.max_luminance else None,
+        "max_cll": hdr.max_cll or None,
+        "max_fall": hdr.max_fall or None,
     }
 
 

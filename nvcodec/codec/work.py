@@ -15,7 +15,13 @@ import numpy as np
 import torch
 
 from nvcodec import __version__, fields
-from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
+from nvcodec.bitstream.extras import (
+    pack_display,
+    pack_extras,
+    pack_hdr,
+    pack_timing,
+    pack_tracks,
+)
 from nvcodec.bitstream.header import Segment, SegmentHeader, Stream, StreamHeader, pack_stream
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import save_checkpoint
@@ -31,7 +37,7 @@ from nvcodec.codec.rate import fit_size
 from nvcodec.depth import RGB, Samples, peak
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
-from nvcodec.media import NO_EXTRAS, PLAIN, Extras
+from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.frames import InputFormat, VideoInfo
@@ -143,7 +149,7 @@ def make_file(
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
     segments = (Segment(segment, config, pack_tensors(tensors)),)
-    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing))
+    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing, info.hdr))
 
 
 class EncodeWork:
@@ -236,6 +242,8 @@ class EncodeWork:
             words += len(pack_timing(timing))
         if self.source.info.display != PLAIN:
             words += len(pack_display(self.source.info.display))
+        if self.source.info.hdr != NO_HDR:
+            words += len(pack_hdr(self.source.info.hdr))
         return _EMPTY_FILE_BYTES + len(self.metadata) + words
 
     def smallest_bytes(self) -> int:

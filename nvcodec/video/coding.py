@@ -12,6 +12,7 @@ import av.codec
 from nvcodec.errors import UsageError
 from nvcodec.media import PROGRESSIVE, TOP_FIRST
 from nvcodec.video.frames import IDENTITY, VideoInfo
+from nvcodec.video.hdr import encoder_words
 
 SOURCE = "source"
 """In place of a codec: that of the video from which the file was made."""
@@ -139,12 +140,16 @@ def choose_format(info: VideoInfo, suffix: str, wish: Wish = AS_USUAL) -> VideoF
     elif codec == "libvpx-vp9":
         options |= {"b:v": "0", "deadline": "good", "cpu-used": "4"}
     elif codec == "libx265":
-        options |= {"preset": "medium", "x265-params": "log-level=none"}
+        words = ["log-level=none", *encoder_words(info.hdr, codec)]
+        options |= {"preset": "medium", "x265-params": ":".join(words)}
     else:
-        options["preset"] = "medium"
+        words = encoder_words(info.hdr, codec)
         if info.display.field_order != PROGRESSIVE and info.height % 4 == 0:
             first = "tff" if info.display.field_order == TOP_FIRST else "bff"
-            options["x264-params"] = f"fake-interlaced=1:{first}=1"
+            words += ["fake-interlaced=1", f"{first}=1"]
+        options["preset"] = "medium"
+        if words:
+            options["x264-params"] = ":".join(words)
     return VideoFormat(
         muxer=muxer, codec=codec, options=options, chroma=chroma, bit_depth=bit_depth,
         crf=None if (codec, bit_depth, crf) == ("libx264", 8, 0) else crf,

@@ -18,9 +18,10 @@ import numpy as np
 from nvcodec.depth import RGB
 from nvcodec.errors import InputError
 from nvcodec.limits import DEFAULT
-from nvcodec.media import PLAIN, PROGRESSIVE, TOP_FIRST, Display
+from nvcodec.media import NO_HDR, PLAIN, PROGRESSIVE, TOP_FIRST, Display, Hdr
 from nvcodec.video.color import Plane, chroma_shape, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
+from nvcodec.video.hdr import read_hdr
 
 _PLANAR = re.compile(r"yuv([aj]?)(420|422|444)p(\d*)(le|be|)")
 _PLANAR_RGB = re.compile(r"gbr(a?)p(\d*)(le|be|)")
@@ -60,6 +61,7 @@ class Picture:
     alpha: bool = False
     """True: the source also has an alpha plane, which is left out."""
     display: Display = PLAIN
+    hdr: Hdr = NO_HDR
     pts: int | None = None
     """Time in ticks of the source; None where it gives none."""
     duration: int | None = None
@@ -250,6 +252,7 @@ def read_picture(frame: av.VideoFrame, codec: str, siting: int | None = None) ->
         tags=tags,
         alpha=alpha,
         display=read_display(source),
+        hdr=read_hdr(source),
         pts=source.pts,
         duration=source.duration,
     )

@@ -80,6 +80,7 @@ class VideoReader:
             codec=source.codec,
             n_bytes=source.n_bytes,
             display=first.display,
+            hdr=first.hdr,
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[Picture]:

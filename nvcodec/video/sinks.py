@@ -22,7 +22,7 @@ import numpy as np
 from nvcodec import storage
 from nvcodec.depth import RGB
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
-from nvcodec.media import PROGRESSIVE, Display, Extras
+from nvcodec.media import NO_HDR, PROGRESSIVE, Display, Extras
 from nvcodec.video.coding import (
     AS_USUAL,
     MATROSKA,
@@ -37,12 +37,15 @@ from nvcodec.video.coding import (
 from nvcodec.video.color import Plane, rgb_to_yuv
 from nvcodec.video.frames import (
     DEFAULT_RATE,
+    HLG,
     IDENTITY,
+    PQ,
     UNSPECIFIED,
     ColorTags,
     VideoInfo,
     default_matrix,
 )
+from nvcodec.video.hdr import matroska_colour
 from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
@@ -116,9 +119,15 @@ class ContainerSink:
         if muxer in ("mp4", "mov"):
             # The time at which a track starts is given in ticks of the movie.
             muxing = {"movflags": "+faststart", "movie_timescale": str(_movie_ticks(time_base))}
-        elif info.display.aspect != 1:
+        # PyAV cannot give a stream its aspect and light, which FFmpeg's muxer would write.
+        self._patch = self._colour = b""
+        if muxer in MATROSKA:
+            if info.display.aspect != 1:
+                self._patch = display_size(info.width, info.height, info.display.aspect)
+            self._colour = matroska_colour(info.hdr)
+        self._extended = bool(self._patch or self._colour)
+        if self._extended:
             muxing = {"write_crc32": "0"}
-        self._patch = b""
         self.warnings += field_warnings(info, coding)
         if wish.pixel_format is None:
             self.warnings += depth_warnings(info, coding)
@@ -164,12 +173,10 @@ class ContainerSink:
                 self.warnings.append(f"{muxer} turns the picture, but does not move it")
         if display.aspect != 1:
             context.sample_aspect_ratio = display.aspect
-            if muxer in MATROSKA:
-                # PyAV cannot give a stream its aspect, which FFmpeg's muxer would write.
-                self._patch = display_size(*self._size, display.aspect)
-                self._stream.metadata["title"] = RESERVE
         if display.field_order != PROGRESSIVE:
             context.field_order = 1 + display.field_order
+        if self._extended:
+            self._stream.metadata["title"] = RESERVE
 
     def write(self, rgb: RGB) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
@@ -217,8 +224,8 @@ class ContainerSink:
             self._container.mux(self._stream.encode(None))
             self._tracks.advance(None)
             self._container.close()
-        if self._patch:
-            extend_video(self._part, self._patch)
+        if self._extended:
+            extend_video(self._part, self._patch, self._colour)
         storage.commit(self._part, self._path)
 
     def abort(self) -> None:
@@ -242,6 +249,11 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
     if info.display.turned:
         turn = f"turned by {info.display.rotation} degrees"
         warnings.append(f"{format} cannot say that the picture is to be {turn}; it is not turned")
+    lost = ["PQ"] * (info.color.transfer == PQ) + ["HLG"] * (info.color.transfer == HLG)
+    if lost or info.hdr != NO_HDR:
+        what = [f"the transfer is {name}" for name in lost]
+        what += ["how bright the mastering display and the video are"] * (info.hdr != NO_HDR)
+        warnings.append(f"{format} cannot say {' and '.join(what)}")
     if format == "PNG" and info.display.aspect != 1:
         warnings.append(f"PNG files are written without the pixel aspect {info.display.aspect}")
     if extras.tracks:

@@ -12,6 +12,7 @@ from reference_decoder.coder import RangeDecoder, Tensor, read_tensor
 from reference_decoder.container import (
     CHAPTER,
     DISPLAY,
+    HDR,
     TAG,
     Chunk,
     Reader,
@@ -52,6 +53,7 @@ class Video:
     metadata: str = ""
     times: tuple[Record, list[int]] | None = None
     display: Record | None = None
+    hdr: Record | None = None
     chapters: list[Record] = field(default_factory=list)
     tags: list[Record] = field(default_factory=list)
     tracks: list[Record] = field(default_factory=list)
@@ -63,11 +65,12 @@ class Video:
         with np.errstate(over="ignore", invalid="ignore"):
             return segment.network.draw(segment.weights, t)
 
-    def frame(self, index: int) -> np.ndarray:
-        """Return frame `index` as 8-bit RGB (height, width, 3)."""
+    def frame(self, index: int, bits: int = 8) -> np.ndarray:
+        """Return frame `index` as RGB of 8 to 16 bits (height, width, 3)."""
         y = self.values(index)
         y = np.where(np.isnan(y), 0, np.clip(y, 0, 1))
-        return np.rint(255 * y).astype(np.uint8).transpose(1, 2, 0)
+        kind = np.uint8 if bits == 8 else np.uint16
+        return np.rint((2**bits - 1) * y).astype(kind).transpose(1, 2, 0)
 
     def frames(self) -> np.ndarray:
         """Return all frames, (n, height, width, 3)."""
@@ -88,6 +91,8 @@ def decode(data: bytes) -> Video:
             video.times = read_times(chunk.payload, header["n_frames"])
         elif chunk.type == "diSP":
             video.display = whole(chunk.payload, DISPLAY)
+        elif chunk.type == "hdRM":
+            video.hdr = whole(chunk.payload, HDR)
         elif chunk.type == "chAP":
             video.chapters = read_records(chunk.payload, CHAPTER, 1024)
         elif chunk.type == "taGS":
