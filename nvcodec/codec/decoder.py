@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import sys
 import threading
 import time
 from bisect import bisect_right
@@ -52,8 +53,10 @@ DEFAULT_BATCH = 1
 
 
 def read_file(path: str | Path) -> bytes:
-    """Return the bytes of a file or raise InputError with one sentence."""
+    """Return the bytes of a file, of standard input for "-", or raise InputError."""
     try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read()
         return Path(path).read_bytes()
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, an .nrv file is needed") from error
