@@ -114,6 +114,35 @@ CASES = {
     "ffv1-12-bit": Case(coded("ffv1", "yuv444p12le"), "yuv444p12le"),
     "ffv1-gray-16": Case(coded("ffv1", "gray16le"), "gray16le"),
     "ffv1-gbrp10": Case(coded("ffv1", "gbrp10le"), "gbrp10le"),
+    "ffv1-gbrp12": Case(coded("ffv1", "gbrp12le"), "gbrp12le"),
+    "ffv1-422-12": Case(coded("ffv1", "yuv422p12le"), "yuv422p12le"),
+    "ffv1-gray10": Case(coded("ffv1", "gray10le"), "gray10le"),
+    "hevc-10-bit-mp4": Case(
+        coded(
+            "libx265",
+            "yuv420p10le",
+            ".mp4",
+            size=(64, 64),
+            options={"x265-params": "log-level=none"},
+        ),
+        "yuv420p10le",
+    ),
+    "interlaced-10-bit": Case(
+        coded(
+            "libx264",
+            "yuv422p10le",
+            ".mp4",
+            prepare=tags(field_order=2),
+            options={"x264-params": "fake-interlaced=1:tff=1"},
+        ),
+        "yuv422p10le",
+    ),
+    "vfr-10-bit": Case(coded("libx264", "yuv420p10le", times=UNEVEN, time_base=MS), "yuv420p10le"),
+    "bt2020-10-bit": Case(
+        coded("libx264", "yuv420p10le", ".mp4", prepare=tags(**TAGGED)), "yuv420p10le"
+    ),
+    "raw-p010": Case(raw(3072), "yuv420p10le", raw_format("p010le")),
+    "raw-422-10": Case(raw(4096), "yuv422p10le", raw_format("yuv422p10le")),
     "ffv1-yuva": Case(coded("ffv1", "yuva420p"), said=("alpha dropped",)),
     "vp9-webm": Case(coded("libvpx-vp9", "yuv420p", ".webm")),
     "vp9-444-webm": Case(coded("libvpx-vp9", "yuv444p", ".webm"), "yuv444p"),
