@@ -1,6 +1,8 @@
 """Y4M and .nrv files through the pipes of real processes, at 8 and more bits."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import nvcodec
+from nvcodec.bitstream.header import unpack_stream
 from nvcodec.video.color import chroma_shape
 from nvcodec.video.reader import open_video
 
@@ -60,3 +63,81 @@ def test_encode_and_decode_in_a_pipeline(tmp_path, bit_depth):
         assert before.info.bit_depth == after.info.bit_depth == bit_depth
         for a, b in zip(before, after, strict=True):
             assert np.abs(a / a.max() - b / a.max()).mean() < 0.3
+
+
+def test_files_and_pipes_give_the_same_bytes(tmp_path):
+    make_y4m(tmp_path / "x.y4m", 10)
+    with open(tmp_path / "x.y4m", "rb") as source, start(
+        "encode", "-", "-o", "-", *QUICK, stdin=source
+    ) as process:  # fmt: skip
+        data, _ = process.communicate(timeout=300)
+    with start("encode", tmp_path / "x.y4m", "-o", tmp_path / "a.nrv", *QUICK) as process:
+        assert process.communicate(timeout=300)[0] == b""
+    assert (tmp_path / "a.nrv").read_bytes() == data
+    assert unpack_stream(data).header.bit_depth == 10
+    for command in ("info", "verify"):
+        with start(command, "-", "--json", stdin=PIPE) as process:
+            out, _ = process.communicate(data, timeout=300)
+        assert process.returncode == 0
+        assert json.loads(out.splitlines()[-2])["bytes"] == len(data)
+    with start("decode", tmp_path / "a.nrv", "-o", tmp_path / "y.y4m") as process:
+        assert process.wait(300) == 0
+    with start("decode", "-", "-o", "-", stdin=PIPE) as process:
+        assert process.communicate(data, timeout=300)[0] == (tmp_path / "y.y4m").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on the PATH")
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "gray10le"])
+def test_ffmpeg_writes_and_reads_the_same(tmp_path, pixel_format):
+    """Its own Y4M comes in, and it decodes ours to the samples that we drew."""
+    make = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=s={WIDTH}x{HEIGHT}:d=0.08",
+            "-pix_fmt", pixel_format, "-strict", "-1", "-f", "yuv4mpegpipe", "-"]  # fmt: skip
+    with (
+        subprocess.Popen(make, stdout=PIPE, stdin=subprocess.DEVNULL) as source,
+        start("encode", "-", "-o", "-", *QUICK, stdin=source.stdout) as encoder,
+    ):
+        source.stdout.close()
+        data, said = encoder.communicate(timeout=300)
+    assert encoder.returncode == 0, said
+    with start("decode", "-", "-o", "-", stdin=PIPE) as process:
+        out, _ = process.communicate(data, timeout=300)
+    read = ["ffmpeg", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-f", "rawvideo", "-"]
+    done = subprocess.run(read, input=out, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"".join(frame for frame in frames_of(out))
+    (tmp_path / "a.y4m").write_bytes(out)
+    probe = ["ffprobe", "-v", "error", "-show_entries", "stream=pix_fmt", "-of", "csv=p=0",
+             str(tmp_path / "a.y4m")]  # fmt: skip
+    found = subprocess.run(probe, capture_output=True, check=True, text=True, timeout=60)
+    assert found.stdout.strip() == pixel_format
+
+
+def frames_of(y4m):
+    """Return the samples of each frame of a stream without further FRAME parameters."""
+    head, _, body = y4m.partition(b"\n")
+    words = {word[:1]: word[1:] for word in head.split(b" ")}
+    chroma = words[b"C"]
+    columns = 0 if chroma.startswith(b"mono") else 2 * (WIDTH // 2)
+    rows = HEIGHT // 2 if chroma.startswith(b"420") else HEIGHT
+    size = 2 * (WIDTH * HEIGHT + columns * rows)
+    count, rest = divmod(len(body), size + 6)
+    assert (rest, count > 0) == (0, True)
+    return [body[i * (size + 6) + 6 :][:size] for i in range(count)]
+
+
+def test_a_reader_that_goes_ends_the_encoder_quietly(tmp_path):
+    make_y4m(tmp_path / "x.y4m", 10)
+    with open(tmp_path / "x.y4m", "rb") as source, start(
+        "encode", "-", "-o", "-", *QUICK, stdin=source
+    ) as encoder:  # fmt: skip
+        encoder.stdout.close()
+        assert b"Traceback" not in encoder.stderr.read()
+    assert encoder.returncode == 7
+
+
+def test_nothing_and_half_a_file_are_named(tmp_path):
+    for data in (b"", b"\x89NRV\r\n\x1a\n"):
+        with start("decode", "-", "-o", "-", stdin=PIPE) as process:
+            out, err = process.communicate(data, timeout=300)
+        assert (process.returncode, out) == (4, b"")
+        assert b"file ends at byte" in err
+        assert b"Traceback" not in err
