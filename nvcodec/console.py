@@ -240,7 +240,8 @@ def _config(v: dict[str, Any]) -> str:
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
-        ("video", f"{v['frames']} frames of {v['width']}x{v['height']}"),
+        ("video", f"{v['frames']} frames of {v['width']}x{v['height']}, {v['bit_depth']} bit, "
+                  f"{_size(v['memory_bytes'])} in memory"),
         *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),
@@ -306,6 +307,26 @@ def _coding(v: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     crf = "" if v["crf"] is None else f"crf {v['crf']:g}, "
     return [("written by", f"{v['codec']}, {crf}{v['loss']}, {v['pixel_format']}")]
+
+
+def _hdr(hdr: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return a row on the light of display and video, if anything is known of it."""
+    if hdr is None:
+        return []
+    parts = []
+    if hdr["red"] is not None:
+        points = (f"{name} {hdr[name][0]:g}, {hdr[name][1]:g}" for name in _PRIMARIES)
+        parts.append(f"display {'; '.join(points)}")
+    if hdr["max_luminance"] is not None:
+        parts.append(f"{hdr['min_luminance']:g} to {hdr['max_luminance']:g} cd/m2")
+    if hdr["max_cll"] or hdr["max_fall"]:
+        levels = (f"{name} {hdr[key] or 'unknown'}" for name, key in _LEVELS)
+        parts.append(f"{', '.join(levels)} cd/m2")
+    return [("HDR", "; ".join(parts))]
+
+
+_PRIMARIES = ("red", "green", "blue", "white")
+_LEVELS = (("MaxCLL", "max_cll"), ("MaxFALL", "max_fall"))
 
 
 def _display(display: dict[str, Any]) -> list[tuple[str, str]]:
@@ -403,6 +424,7 @@ def _show_info(console: Console, v: dict[str, Any]) -> None:
         ("source", f"{header['bit_depth']} bit, {_CHROMA.get(header['chroma'], header['chroma'])}"),
         ("color", f"{color} (H.273)"),
         *_display(v["display"]),
+        *_hdr(v["hdr"]),
         ("rate", f"{v['bpp']:.4f} bpp, {v['bits_per_s'] / 1000:,.1f} kbit/s"
                  f"{_video_only(v['audio_bytes'] + v['subtitle_bytes'])}"),
         ("metadata", v["metadata"] or "none"),

@@ -131,6 +131,50 @@ class Display:
 
 PLAIN = Display()
 
+CHROMATICITY_UNIT = Fraction(1, 50_000)
+LUMINANCE_UNIT = Fraction(1, 10_000)
+"""cd/m2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hdr:
+    """Light of the display that a video was graded on (SMPTE ST 2086), and its own (CTA-861.3).
+
+    The units are those of H.265 and of ISO/IEC 14496-12; 0 is unknown.
+    """
+
+    red_x: int = u16(0, 50_000, "primaries and white in CIE 1931 x, y; units of 0.00002", 0)
+    red_y: int = u16(0, 50_000, "0.00002", 0)
+    green_x: int = u16(0, 50_000, "0.00002", 0)
+    green_y: int = u16(0, 50_000, "0.00002", 0)
+    blue_x: int = u16(0, 50_000, "0.00002", 0)
+    blue_y: int = u16(0, 50_000, "0.00002", 0)
+    white_x: int = u16(0, 50_000, "0.00002", 0)
+    white_y: int = u16(0, 50_000, "0.00002", 0)
+    max_luminance: int = u32(0, _U32, "of the display, 0.0001 cd/m2", 0)
+    min_luminance: int = u32(0, _U32, "of the display, 0.0001 cd/m2", 0)
+    max_cll: int = u16(0, 65_535, "brightest pixel of the video (MaxCLL), cd/m2", 0)
+    max_fall: int = u16(0, 65_535, "brightest mean of a frame (MaxFALL), cd/m2", 0)
+
+    @property
+    def primaries(self) -> tuple[int, ...]:
+        """x and y of red, green, blue and white."""
+        red, green = (self.red_x, self.red_y), (self.green_x, self.green_y)
+        return *red, *green, self.blue_x, self.blue_y, self.white_x, self.white_y
+
+    @property
+    def has_display(self) -> bool:
+        """Whether anything is known of the display."""
+        return any(self.primaries) or self.max_luminance > 0
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether anything is known of the video's own light."""
+        return self.max_cll > 0 or self.max_fall > 0
+
+
+NO_HDR = Hdr()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:

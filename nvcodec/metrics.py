@@ -1,15 +1,15 @@
-"""Quality of decoded frames against their source."""
+"""Quality of decoded frames against their source, at its depth."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim
+
+from nvcodec.depth import Samples, peak
 
 MS_SSIM_MIN_SIDE = 161
 """MS-SSIM halves the frame four times under an 11-tap window; smaller sides have no value."""
@@ -19,21 +19,22 @@ PLANE_WEIGHTS = (6, 1, 1)
 """Of Y, U and V in figures of YUV."""
 
 
-def mean_squared_error(decoded: NDArray[Any], source: NDArray[Any]) -> float:
-    """Return the mean squared error of two arrays of one shape."""
+def mean_squared_error(decoded: Samples, source: Samples) -> float:
+    """Return the mean squared error of two arrays of one shape and depth."""
     difference = decoded.astype(np.int32) - source
-    return float(np.square(difference, dtype=np.float64).mean())
+    # Squares of 8 bits fit into 32 bits, those of 16 do not.
+    wide = np.int32 if source.dtype == np.uint8 else np.int64
+    return float(np.square(difference, dtype=wide).mean())
 
 
 def mse_to_psnr_db(mse: float, bit_depth: int = 8) -> float:
     """Return the PSNR of samples with this mean squared error; infinity for none."""
-    peak = (1 << bit_depth) - 1
-    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
+    return math.inf if mse == 0 else 10 * math.log10(peak(bit_depth) ** 2 / mse)
 
 
-def psnr_db(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> float:
+def psnr_db(decoded: Samples, source: Samples, bit_depth: int = 8) -> float:
     """Return the PSNR of one frame (H, W, 3); infinity for equal frames."""
-    return mse_to_psnr_db(mean_squared_error(decoded, source))
+    return mse_to_psnr_db(mean_squared_error(decoded, source), bit_depth)
 
 
 def weighted(values: Sequence[float]) -> float:
@@ -43,7 +44,7 @@ def weighted(values: Sequence[float]) -> float:
 
 
 def planes_psnr_db(
-    decoded: Sequence[NDArray[Any]], source: Sequence[NDArray[Any]], bit_depth: int = 8
+    decoded: Sequence[Samples], source: Sequence[Samples], bit_depth: int = 8
 ) -> tuple[float, ...]:
     """Return the PSNR of each plane of one frame; equal planes count as 100."""
     return tuple(
@@ -52,32 +53,33 @@ def planes_psnr_db(
     )
 
 
-def frame_ms_ssim(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> float | None:
+def frame_ms_ssim(decoded: Samples, source: Samples, bit_depth: int = 8) -> float | None:
     """Return the MS-SSIM of one RGB frame (H, W, 3); None where a side is under 161 pixels."""
     if min(source.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
     pair = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() for x in (decoded, source)]
-    return float(ms_ssim(*pair, data_range=255.0))
+    return float(ms_ssim(*pair, data_range=float(peak(bit_depth))))
 
 
 class QualityMeter:
     """Accumulates the quality of a sequence, frame by frame."""
 
-    def __init__(self, *, with_ms_ssim: bool = True) -> None:
+    def __init__(self, bit_depth: int = 8, *, with_ms_ssim: bool = True) -> None:
+        self.bit_depth = bit_depth
         self.with_ms_ssim = with_ms_ssim
         self.psnr_per_frame_db: list[float] = []
         self._ms_ssim: list[float] = []
         self._planes_db: list[tuple[float, ...]] = []
 
-    def add(self, decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> None:
-        """Take in one frame pair (H, W, 3)."""
-        self.psnr_per_frame_db.append(psnr_db(decoded, source))
-        value = frame_ms_ssim(decoded, source) if self.with_ms_ssim else None
+    def add(self, decoded: Samples, source: Samples) -> None:
+        """Take in one frame pair (H, W, 3) of `bit_depth`."""
+        self.psnr_per_frame_db.append(psnr_db(decoded, source, self.bit_depth))
+        value = frame_ms_ssim(decoded, source, self.bit_depth) if self.with_ms_ssim else None
         if value is not None:
             self._ms_ssim.append(value)
 
     def add_planes(
-        self, decoded: Sequence[NDArray[Any]], source: Sequence[NDArray[Any]], bit_depth: int
+        self, decoded: Sequence[Samples], source: Sequence[Samples], bit_depth: int
     ) -> None:
         """Take in the planes of one frame pair: Y, and unless gray Cb and Cr."""
         self._planes_db.append(planes_psnr_db(decoded, source, bit_depth))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nvcodec.depth import change_depth
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.color import chroma_shape, rgb_to_yuv, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
@@ -52,7 +53,7 @@ def reference_pixel(luma: float, cb: float, cr: float, tags: ColorTags, bits: in
     red = e_y + 2 * (1 - k_r) * e_r
     blue = e_y + 2 * (1 - k_b) * e_b
     green = (e_y - k_r * red - k_b * blue) / (1 - k_r - k_b)
-    return [math.floor(255 * min(max(c, 0.0), 1.0) + 0.5) for c in (red, green, blue)]
+    return [math.floor((2**bits - 1) * min(max(c, 0.0), 1.0) + 0.5) for c in (red, green, blue)]
 
 
 def random_planes(height: int, width: int, chroma: int, bits: int) -> list[np.ndarray]:
@@ -79,7 +80,7 @@ def test_agrees_with_a_reference_pixel_by_pixel(chroma, bits, full, matrix, heig
     y, u, v = random_planes(height, width, chroma, bits)
     rgb = yuv_to_rgb(y, u, v, tags, bits, chroma)
     assert rgb.shape == (height, width, 3)
-    assert rgb.dtype == np.uint8
+    assert rgb.dtype == (np.uint8 if bits == 8 else np.uint16)
     assert rgb.flags.c_contiguous
     for row in range(height):
         for column in range(width):
@@ -92,13 +93,15 @@ def test_agrees_with_a_reference_pixel_by_pixel(chroma, bits, full, matrix, heig
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("bits", [8, 9, 10, 12, 16])
 @pytest.mark.parametrize("chroma", [400, 444])
-def test_gray_is_exact_for_every_code(bits, full, chroma):
+@pytest.mark.parametrize("rgb_depth", [None, 8, 16])
+def test_gray_is_exact_for_every_code(bits, full, chroma, rgb_depth):
     codes = np.arange(1 << bits).reshape(1, -1)
     black, span = (0, 2**bits - 1) if full else (16 << (bits - 8), 219 << (bits - 8))
-    wanted = np.clip((510 * (codes - black) + span) // (2 * span), 0, 255)
+    white = 2 ** (rgb_depth or bits) - 1
+    wanted = np.clip((2 * white * (codes - black) + span) // (2 * span), 0, white)
     y = codes.astype(np.uint8 if bits == 8 else np.uint16)
     middle = np.full_like(y, 1 << (bits - 1))
-    rgb = yuv_to_rgb(y, middle, middle, tags_of(full=full), bits, chroma)
+    rgb = yuv_to_rgb(y, middle, middle, tags_of(full=full), bits, chroma, rgb_depth)
     assert (rgb == wanted[..., None]).all()
 
 
@@ -172,12 +175,31 @@ def test_identity_matrix_is_lossless_and_ordered_gbr():
     assert (yuv_to_rgb(g, b, r, tags, 8, 444) == rgb).all()
 
 
-def test_ten_bit_output_keeps_every_rgb_value():
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_deep_rgb_survives_a_round_trip(bits):
+    rgb = np.random.default_rng(1).integers(0, 1 << bits, (8, 9, 3)).astype(np.uint16)
+    tags = tags_of(9)
+    planes = rgb_to_yuv(rgb, tags, 444, bits)
+    assert planes[0].dtype == np.uint16
+    assert np.abs(yuv_to_rgb(*planes, tags, bits, 444).astype(int) - rgb).max() <= 2
+
+
+def test_ten_bit_planes_keep_every_eight_bit_value():
     rgb = np.random.default_rng(1).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     tags = tags_of(9)
-    planes = rgb_to_yuv(rgb, tags, 444, 10)
-    assert planes[0].dtype == np.uint16
-    assert (np.abs(yuv_to_rgb(*planes, tags, 10, 444).astype(int) - rgb) <= 1).all()
+    planes = rgb_to_yuv(change_depth(rgb, 8, 10), tags, 444, 10)
+    assert (yuv_to_rgb(*planes, tags, 10, 444, 8) == rgb).all()
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_another_depth_and_back_changes_nothing(bits):
+    codes = np.arange(256, dtype=np.uint8)
+    wide = change_depth(codes, 8, bits)
+    assert (wide.dtype, wide[0], wide[255]) == (np.uint16, 0, 2**bits - 1)
+    assert (wide == (codes.astype(int) * (2**bits - 1) * 2 + 255) // 510).all()
+    back = change_depth(wide, bits, 8)
+    assert back.dtype == np.uint8
+    assert (back == codes).all()
 
 
 def column_filter(siting: int) -> list[int]:
@@ -210,7 +232,7 @@ def test_a_chroma_ramp_keeps_its_place_after_down_and_up():
 
 def test_values_above_the_bit_depth_are_clipped():
     y = np.array([[1023, 65535]], np.uint16)
-    assert yuv_to_rgb(y, y, y, tags_of(full=True), 10, 400)[..., 0].tolist() == [[255, 255]]
+    assert yuv_to_rgb(y, y, y, tags_of(full=True), 10, 400)[..., 0].tolist() == [[1023, 1023]]
 
 
 @pytest.mark.parametrize("matrix", [8, 10, 14, 200])

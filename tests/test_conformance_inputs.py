@@ -106,21 +106,50 @@ CASES = {
     "h264-444": Case(coded("libx264", "yuv444p", ".mp4"), "yuv444p"),
     "h264-full-range": Case(coded("libx264", "yuvj420p")),
     "h264-nv12": Case(coded("libx264", "nv12")),
-    "h264-10-bit": Case(coded("libx264", "yuv420p10le"), said=("10-bit source rounded",)),
+    "h264-10-bit": Case(coded("libx264", "yuv420p10le"), "yuv420p10le"),
     "ffv1-420": Case(coded("ffv1", "yuv420p")),
     "ffv1-gray": Case(coded("ffv1", "gray"), "gray"),
     "ffv1-rgb": Case(coded("ffv1", "bgr0"), "bgr0"),
     "ffv1-rgb-alpha": Case(coded("ffv1", "bgra"), "bgr0", said=("alpha dropped",)),
-    "ffv1-12-bit": Case(coded("ffv1", "yuv444p12le"), "yuv444p", said=("12-bit source",)),
-    "ffv1-gray-16": Case(coded("ffv1", "gray16le"), "gray", said=("16-bit source",)),
-    "ffv1-gbrp10": Case(coded("ffv1", "gbrp10le"), "bgr0", said=("10-bit source",)),
+    "ffv1-12-bit": Case(coded("ffv1", "yuv444p12le"), "yuv444p12le"),
+    "ffv1-gray-16": Case(coded("ffv1", "gray16le"), "gray16le"),
+    "ffv1-gbrp10": Case(coded("ffv1", "gbrp10le"), "gbrp10le"),
+    "ffv1-gbrp12": Case(coded("ffv1", "gbrp12le"), "gbrp12le"),
+    "ffv1-422-12": Case(coded("ffv1", "yuv422p12le"), "yuv422p12le"),
+    "ffv1-gray10": Case(coded("ffv1", "gray10le"), "gray10le"),
+    "hevc-10-bit-mp4": Case(
+        coded(
+            "libx265",
+            "yuv420p10le",
+            ".mp4",
+            size=(64, 64),
+            options={"x265-params": "log-level=none"},
+        ),
+        "yuv420p10le",
+    ),
+    "interlaced-10-bit": Case(
+        coded(
+            "libx264",
+            "yuv422p10le",
+            ".mp4",
+            prepare=tags(field_order=2),
+            options={"x264-params": "fake-interlaced=1:tff=1"},
+        ),
+        "yuv422p10le",
+    ),
+    "vfr-10-bit": Case(coded("libx264", "yuv420p10le", times=UNEVEN, time_base=MS), "yuv420p10le"),
+    "bt2020-10-bit": Case(
+        coded("libx264", "yuv420p10le", ".mp4", prepare=tags(**TAGGED)), "yuv420p10le"
+    ),
+    "raw-p010": Case(raw(3072), "yuv420p10le", raw_format("p010le")),
+    "raw-422-10": Case(raw(4096), "yuv422p10le", raw_format("yuv422p10le")),
     "ffv1-yuva": Case(coded("ffv1", "yuva420p"), said=("alpha dropped",)),
     "vp9-webm": Case(coded("libvpx-vp9", "yuv420p", ".webm")),
     "vp9-444-webm": Case(coded("libvpx-vp9", "yuv444p", ".webm"), "yuv444p"),
     "mpeg4-avi": Case(coded("mpeg4", "yuv420p", ".avi")),
     "mpeg2-ts": Case(coded("mpeg2video", "yuv420p", ".mkv", rate=Fraction(25))),
     "mjpeg-avi": Case(coded("mjpeg", "yuvj420p", ".avi")),
-    "prores-mov": Case(coded("prores_ks", "yuv422p10le", ".mov"), "yuv422p", said=("10-bit",)),
+    "prores-mov": Case(coded("prores_ks", "yuv422p10le", ".mov"), "yuv422p10le"),
     "png-mov": Case(coded("png", "rgb24", ".mov"), "bgr0"),
     "qtrle-mov": Case(coded("qtrle", "rgb24", ".mov"), "bgr0"),
     "rawvideo-avi": Case(coded("rawvideo", "yuv420p", ".avi")),
@@ -176,7 +205,7 @@ CASES = {
     "y4m-wide-pixels": Case(y4m("420mpeg2", 1536, " It A4:3")),
     "png-rgb": Case(pictures("rgb24"), "bgr0"),
     "png-gray": Case(pictures("gray"), "gray"),
-    "png-48-bit": Case(pictures("rgb48be"), "bgr0", said=("16-bit source",)),
+    "png-48-bit": Case(pictures("rgb48be"), "gbrp16le"),
     "raw-420": Case(raw(1536), "yuv420p", raw_format("yuv420p")),
     "raw-nv12": Case(raw(1536), "yuv420p", raw_format("nv12")),
     "raw-rgb": Case(raw(3072), "bgr0", raw_format("rgb24")),
@@ -237,14 +266,14 @@ def test_input(tmp_path, name):
     data, warnings = encode(source, case.form or InputFormat())
     assert len(warnings) == len(case.said)
     assert all(said in warning for said, warning in zip(case.said, warnings, strict=True))
-    with nvcodec.open(data) as video:
-        frames = list(video)
-        info, extras = video.info, video.stream.extras
+    video = nvcodec.open(data)
+    info, extras = video.info, video.stream.extras
     before = describe(source, case.form)
     for suffix in (".mkv", ".mp4"):
         output = tmp_path / f"out{suffix}"
         with open_writer(output, info, extras) as writer:
-            for frame in frames:
+            video.bit_depth = writer.bit_depth
+            for frame in video:
                 writer.write(frame)
         after = describe(output, None)
         compare(before, after, suffix)

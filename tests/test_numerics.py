@@ -10,7 +10,7 @@ import nvcodec
 from nvcodec.bitstream.tensors import pack_tensors
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.checkpoint import checkpoint_path
-from nvcodec.codec.decoder import to_uint8
+from nvcodec.codec.decoder import to_samples
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.options import Target
@@ -150,4 +150,4 @@ def test_an_absurd_learning_rate_ends_in_a_valid_file(tmp_path, optimizer):
 
 def test_drawn_values_beyond_all_numbers():
     drawn = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, -1e30, 0.5]).view(1, 3, 1, 2)
-    assert to_uint8(drawn).transpose(0, 3, 1, 2).ravel().tolist() == [0, 255, 0, 255, 0, 128]
+    assert to_samples(drawn).ravel().tolist() == [0, 255, 0, 255, 0, 128]

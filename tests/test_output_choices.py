@@ -14,9 +14,10 @@ import nvcodec
 from nvcodec import cli
 from nvcodec.bitstream.header import pack_stream, unpack_stream
 from nvcodec.cli import options, values
-from nvcodec.video.coding import SOURCE, TITLES
+from nvcodec.video.coding import SOURCE, TITLES, pixel_format
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.planes import read_picture
+from nvcodec.video.reader import open_video
 from nvcodec.video.sinks import yuv_tags
 
 SIZE = (64, 64)
@@ -68,7 +69,7 @@ def read(path):
 
 def wanted_planes(nrv, chroma, bit_depth):
     """Return the planes that a lossless output holds."""
-    with nvcodec.open(nrv, bit_depth=8 if bit_depth == 8 else 16) as video:
+    with nvcodec.open(nrv, bit_depth=bit_depth) as video:
         tags = replace(yuv_tags(video.info), siting=0)
         return [rgb_to_yuv(frame, tags, chroma, bit_depth) for frame in video]
 
@@ -106,7 +107,7 @@ def test_lossy_codecs(tmp_path, nrv, suffix, encoder, name, pixel_format, chroma
 @pytest.mark.parametrize(
     ("pixel_format", "chroma", "bit_depth"),
     [("yuv420p", 420, 8), ("yuv420p10le", 420, 10), ("yuv422p12le", 422, 12),
-     ("yuv444p16le", 444, 16), ("gray", 400, 8), ("gray16le", 400, 16)],
+     ("yuv444p9le", 444, 9), ("yuv444p16le", 444, 16), ("gray", 400, 8), ("gray16le", 400, 16)],
 )  # fmt: skip
 def test_ffv1_keeps_every_sample(tmp_path, nrv, pixel_format, chroma, bit_depth):
     said = decode(nrv, "-o", tmp_path / "a.mkv", "--codec", "ffv1", "--pix-fmt", pixel_format)
@@ -118,10 +119,16 @@ def test_ffv1_keeps_every_sample(tmp_path, nrv, pixel_format, chroma, bit_depth)
             assert (a == b).all()
 
 
-def test_rgb_in_ffv1_is_exact(tmp_path, nrv):
-    decode(nrv, "-o", tmp_path / "a.mkv", "--pix-fmt", "bgr0")
-    _, _, _, planes = read(tmp_path / "a.mkv")
-    with nvcodec.open(nrv) as video:
+@pytest.mark.parametrize(
+    ("pixel_format", "bit_depth"),
+    [("bgr0", 8), ("gbrp9le", 9), ("gbrp10le", 10), ("gbrp12le", 12), ("gbrp14le", 14),
+     ("gbrp16le", 16)],
+)  # fmt: skip
+def test_rgb_in_ffv1_is_exact(tmp_path, nrv, pixel_format, bit_depth):
+    decode(nrv, "-o", tmp_path / "a.mkv", "--pix-fmt", pixel_format)
+    _, _, found, planes = read(tmp_path / "a.mkv")
+    assert found == pixel_format
+    with nvcodec.open(nrv, bit_depth=bit_depth) as video:
         for (green, blue, red), rgb in zip(planes, video, strict=True):
             assert (np.stack([red, green, blue], -1) == rgb).all()
 
@@ -129,7 +136,8 @@ def test_rgb_in_ffv1_is_exact(tmp_path, nrv):
 def test_crf_is_used_and_0_is_lossless(tmp_path, nrv):
     sizes = {}
     for crf in ("0", "12", "40.5"):
-        said = decode(nrv, "-o", tmp_path / f"{crf}.mp4", "--crf", crf)
+        path = tmp_path / f"{crf}.mp4"
+        said = decode(nrv, "-o", path, "--crf", crf, "--pix-fmt", "yuv420p")
         sizes[crf] = (tmp_path / f"{crf}.mp4").stat().st_size
     assert (said["crf"], said["loss"]) == (40.5, "lossy")
     assert sizes["0"] > sizes["12"] > sizes["40.5"]
@@ -140,13 +148,61 @@ def test_crf_is_used_and_0_is_lossless(tmp_path, nrv):
 
 def test_defaults_are_said(tmp_path, nrv):
     for name, words in (
-        ("a.mkv", "written by   ffv1, lossless, yuv420p"),
-        ("a.mp4", "written by   libx264, crf 12, visually lossless, yuv420p"),
-        ("b.mp4", "written by   libx265, crf 30, lossy, yuv420p"),
+        ("a.mkv", "written by   ffv1, lossless, yuv420p10le"),
+        ("a.mp4", "written by   libx264, crf 12, visually lossless, yuv420p10le"),
+        ("b.mp4", "written by   libx265, crf 30, lossy, yuv420p10le"),
     ):
         more = ("-c:v", "libx265", "--crf", 30) if name == "b.mp4" else ()
         assert words in run("decode", nrv, "-o", tmp_path / name, *more).stderr
     assert "written by" not in run("decode", nrv, "-o", f"{tmp_path}/png/").stderr
+
+
+@pytest.mark.parametrize(("source", "codec", "wanted"), [
+    (9, "ffv1", "yuv420p9le"), (10, "ffv1", "yuv420p10le"), (12, "ffv1", "yuv420p12le"),
+    (16, "ffv1", "yuv420p16le"), (9, "libx264", "yuv420p10le"), (12, "libx264", "yuv420p10le"),
+    (12, "libx265", "yuv420p12le"), (16, "libx265", "yuv420p12le"), (8, "ffv1", "yuv420p"),
+])  # fmt: skip
+def test_the_depth_of_an_output_is_that_of_the_source(tmp_path, source, codec, wanted):
+    path, output = tmp_path / "a.nrv", tmp_path / "a.mkv"
+    path.write_bytes(changed(make_nrv(1, *SIZE), chroma=420, bit_depth=source))
+    said = run("decode", path, "-o", output, "-c:v", codec).stderr
+    assert read(output)[2] == wanted
+    lost = {
+        (12, "libx264"): "H.264 is written with 10 bits per sample; the video has 12",
+        (16, "libx265"): "H.265 is written with 12 bits per sample; the video has 16",
+    }.get((source, codec), "")
+    assert lost in said
+    assert ("bits per sample" in said) == bool(lost)
+    wish = ("--pix-fmt", "yuv420p")
+    said = run("decode", path, "-o", output, "-c:v", codec, *wish, "-y").stderr
+    assert "bits per sample" not in said
+    assert read(output)[2] == "yuv420p"
+
+
+@pytest.mark.parametrize("bit_depth", [8, 9, 10, 12, 14, 16])
+@pytest.mark.parametrize(
+    ("chroma", "space"), [(420, "420"), (422, "422"), (444, "444"), (400, "mono")]
+)
+def test_deep_y4m_keeps_every_sample(tmp_path, bit_depth, chroma, space):
+    path = tmp_path / "a.nrv"
+    path.write_bytes(changed(make_nrv(2, 33, 27), chroma=chroma, bit_depth=bit_depth))
+    decode(path, "-o", tmp_path / "a.y4m")
+    header = (tmp_path / "a.y4m").read_bytes().split(b"\n")[0].decode().split(" ")
+    deep = ("" if chroma == 400 else "p") + str(bit_depth)
+    shallow = "mpeg2" if chroma == 420 else ""
+    assert f"C{space}{shallow if bit_depth == 8 else deep}" in header
+    wanted = wanted_planes(path, chroma, bit_depth)
+    with open_video(tmp_path / "a.y4m") as reader:
+        assert (reader.info.bit_depth, reader.info.chroma) == (bit_depth, chroma)
+        assert reader.info.color.siting == 0
+        for mine, planes in zip(reader.pictures(), wanted, strict=True):
+            count = 1 if chroma == 400 else 3
+            pairs = zip(mine.planes[:count], planes[:count], strict=True)
+            assert all((a == b).all() for a, b in pairs)
+    if bit_depth < 14:
+        found, planes = read(tmp_path / "a.y4m")[2:]
+        assert found == pixel_format(chroma, bit_depth)
+        assert (planes[1][0] == wanted[1][0]).all()
 
 
 def test_codec_of_the_source(tmp_path, nrv):
@@ -224,7 +280,7 @@ def test_odd_sizes_and_pixel_formats(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
-@pytest.mark.parametrize(("pixel_format", "bit_depth"), [(None, 8), ("rgb24", 8), ("rgb48be", 16)])
+@pytest.mark.parametrize(("pixel_format", "bit_depth"), [(None, 16), ("rgb24", 8), ("rgb48be", 16)])
 def test_pictures(tmp_path, nrv, suffix, pixel_format, bit_depth):
     more = () if pixel_format is None else ("--pix-fmt", pixel_format)
     decode(nrv, "-o", f"{tmp_path}/p/%02d{suffix}", "--frames-list", "3,1,1", *more)
@@ -251,7 +307,7 @@ def test_a_moment_in_a_picture(tmp_path, nrv):
     for name in ("a.png", "a.npy"):
         said = decode(nrv, "-o", tmp_path / name, "--time", "00:00:00.09")
         assert (said["start"], said["frames"]) == (2, 1)
-        with nvcodec.open(nrv) as video:
+        with nvcodec.open(nrv, bit_depth=16) as video:
             assert (picture(tmp_path / name) == video[2]).all()
         assert "use -y to overwrite" in fail(nrv, "-o", tmp_path / name, "--time", "0")
         decode(nrv, "-o", tmp_path / name, "--time", "0", "-y")

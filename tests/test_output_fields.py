@@ -10,6 +10,7 @@ import pytest
 from nrv_factory import make_nrv
 
 import nvcodec
+from nvcodec.depth import change_depth
 from nvcodec.media import PLAIN, Timing
 from nvcodec.video.coding import Wish
 from nvcodec.video.writer import open_writer
@@ -47,7 +48,7 @@ def probe(path):
 def write(path, video, info, codec, pixel_format):
     with open_writer(path, info, wish=Wish(codec=codec, pixel_format=pixel_format)) as writer:
         for frame in video:
-            writer.write(frame if writer.bit_depth == 16 else (frame >> 8).astype("u1"))
+            writer.write(change_depth(frame, 16, writer.bit_depth))
     assert writer.warnings == []
     return probe(path)
 

@@ -85,8 +85,9 @@ def test_sixteen_bits_round_to_eight(data):
     rounded = np.rint(frames / 257.0)
     assert (rounded == plain[[0, 7]]).mean() > 0.99
     assert np.abs(rounded - plain[[0, 7]]).max() <= 1
-    with pytest.raises(UsageError, match="bit depth is 10, allowed are 8 and 16"):
-        nvcodec.open(data, bit_depth=10)
+    for wrong in (7, 17):
+        with pytest.raises(UsageError, match=f"bit depth is {wrong}, allowed are 8 to 16"):
+            nvcodec.open(data, bit_depth=wrong)
 
 
 def test_threads_share_an_object(data):

@@ -131,14 +131,24 @@ def test_jpeg_is_full_range_and_centered(tmp_path):
     assert info.color.siting == 1
 
 
-def test_ten_bits_are_rounded_and_said(tmp_path):
+@pytest.mark.parametrize(
+    ("pixel_format", "bits"),
+    [("yuv420p10le", 10), ("yuv422p12le", 12), ("yuv444p10le", 10), ("gray10le", 10),
+     ("gbrp10le", 10), ("gbrp14le", 14), ("yuv420p16le", 16)],
+)  # fmt: skip
+def test_depth_is_kept(tmp_path, pixel_format, bits):
     path = make_video(
-        tmp_path / "x.mkv", codec="ffv1", pixel_format="yuv420p10le", frames=moving_frames(2)
+        tmp_path / "x.mkv", codec="ffv1", pixel_format=pixel_format, frames=moving_frames(2)
     )
     frames, info, warnings = read_all(path)
-    assert info.bit_depth == 10
-    assert warnings == ["10-bit source rounded to 8 bits"]
-    assert np.abs(frames[0].astype(int) - moving_frames(1)[0]).mean() < 4
+    assert (info.bit_depth, frames[0].dtype, warnings) == (bits, np.uint16, [])
+    truth = moving_frames(1)[0]
+    if pixel_format == "gray10le":  # untagged gray of FFmpeg has the full range, ours the limited
+        truth = (truth @ [0.299, 0.587, 0.114] - 16)[..., None] * 255 / 219
+    assert np.abs(frames[0] / (2**bits - 1) - truth / 255.0).mean() < 4 / 255
+    # Averaged chroma makes colours between those of 8 bits; wider RGB alone does not.
+    if "gbrp" not in pixel_format:
+        assert (np.unique(frames[0]) % (1 << (bits - 8)) > 0).any()
 
 
 W, H = 17, 5
@@ -199,6 +209,36 @@ def test_p010_agrees_with_its_planes():
         assert (ours == wanted).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "lowest"), [("x2rgb10le", (20, 10, 0)), ("x2bgr10le", (0, 10, 20))]
+)
+def test_words_of_three_samples_are_exact(name, lowest):
+    rgb = RNG.integers(0, 1024, (H, W, 3)).astype(np.uint32)
+    frame = av.VideoFrame(W, H, name)
+    fill(frame, [sum(rgb[..., c] << lowest[c] for c in range(3)).astype("<u4").tobytes()])
+    picture = read_picture(frame, "")
+    assert (picture.chroma, picture.bit_depth) == (0, 10)
+    assert (to_rgb(picture) == rgb).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_packed_deep_422_agrees_with_its_planes(bits):
+    width = 16
+    y, u, v = (RNG.integers(0, 1 << bits, (H, w)).astype(np.uint16) for w in (width, 8, 8))
+    row = np.empty((H, 2 * width), "<u2")
+    row[:, 0::2], row[:, 1::4], row[:, 3::4] = y, u, v
+    frame = av.VideoFrame(width, H, f"y2{bits}le")
+    fill(frame, [(row << (16 - bits)).tobytes()])
+    picture = read_picture(frame, "")
+    assert (picture.chroma, picture.bit_depth) == (422, bits)
+    assert all((a == b).all() for a, b in zip(picture.planes, (y, u, v), strict=True))
+
+
+def test_unknown_deep_rgb_is_refused():
+    with pytest.raises(InputError, match="gbrpf32le is not supported"):
+        read_picture(av.VideoFrame(16, 4, "gbrpf32le"), "")
+
+
 def test_palettes_and_single_bits_are_expanded_exactly():
     frame = av.VideoFrame(16, H, "pal8")
     palette = RNG.integers(0, 256, (256, 4), dtype=np.uint8)
@@ -232,7 +272,7 @@ def test_rgb_layouts_are_exact(tmp_path, name):
     planes = [p.tobytes() for p in RGB_FORMATS[name]]
     frames, info, _ = read_all(raw_video(tmp_path / "x.nut", name, W, H, planes))
     assert info.chroma == 0
-    assert (frames[0] == RGB8).all()
+    assert (frames[0] == (RGB8 if info.bit_depth == 8 else RGB16)).all()
 
 
 @pytest.mark.parametrize("name", GRAY_FORMATS)

@@ -31,7 +31,7 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
 )
 from nvcodec.limits import DEFAULT
-from nvcodec.media import AUDIO, SUBTITLES, Chapter, Display, Tag, TrackHeader
+from nvcodec.media import AUDIO, SUBTITLES, Chapter, Display, Hdr, Tag, TrackHeader
 from nvcodec.models import ARCHITECTURES, layers
 
 SPEC = (Path(__file__).parent.parent / "bitstream_spec.md").read_text(encoding="utf-8")
@@ -65,6 +65,7 @@ def test_segment_header():
     [
         TimingHeader,
         Display,
+        Hdr,
         TrackHeader,
         PacketTime,
         PacketDuration,
@@ -102,7 +103,7 @@ def test_registries():
     assert f"| chroma formats | section 4 | {chroma} |" in SPEC
     types = set(re.findall(r"\n\| `(\w{3}[\w ])` \|", SPEC.split("## 4 ")[0]))
     known = ("VIDEO_HEADER", "SEGMENT", "METADATA", "TRACK", "CHAPTERS", "TAGS", "TIMING")
-    assert types == {getattr(container, name) for name in (*known, "DISPLAY", "END")}
+    assert types == {getattr(container, name) for name in (*known, "DISPLAY", "HDR", "END")}
 
 
 def test_architecture_configs():
@@ -120,6 +121,7 @@ def test_architecture_configs():
         ("SegmentHeader", reference.SEGMENT_HEADER),
         ("TimingHeader", reference.TIMING_HEADER),
         ("Display", reference.DISPLAY),
+        ("Hdr", reference.HDR),
         ("TrackHeader", reference.TRACK_HEADER),
         *zip(
             ("PacketTime", "PacketDuration", "PacketSkip", "PacketCue"),

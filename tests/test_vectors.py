@@ -19,7 +19,7 @@ from nrv_factory import flat
 from nvcodec import cli, errors, fields
 from nvcodec.bitstream.extras import pack_track
 from nvcodec.bitstream.tensors import dequantize
-from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_uint8
+from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_numpy, to_samples
 from nvcodec.models import ARCHITECTURES
 
 ROOT = Path(__file__).parent.parent
@@ -95,11 +95,34 @@ def test_product(path):
         assert_extras_agree(product.stream, video)
 
 
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_deep_frames(bits):
+    """Samples come from the network at their depth, not from those of 8 bits."""
+    path = FOLDER / "common" / "hdr10.nrv"
+    frames = np.stack([reference(path)[0].frame(i, bits) for i in range(2)])
+    with VideoFile(path, device="cpu", bit_depth=bits) as product:
+        difference = np.abs(product[:2].astype(int) - frames)
+    assert difference.max() <= max(1, 2 ** (bits - 10))
+    assert len(np.unique(frames)) > 256
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_deep_planes(bits):
+    path = FOLDER / "uncommon" / "yuv-top-left.nrv"
+    video, _ = reference(path)
+    expected = np.stack([video.frame(i, bits) for i in range(video.header["n_frames"])])
+    with VideoFile(path, device="cpu") as product:
+        planes = np.stack([flat(frame) for frame in product.drawn(range(len(product)), bits)])
+    assert planes.dtype == np.uint16
+    assert np.abs(planes.astype(int) - expected).max() <= max(1, 2 ** (bits - 10))
+
+
 def assert_extras_agree(stream, video):
     """What goes with the pictures is read alike."""
     assert stream.metadata.decode() == video.metadata
     for records, others in (
         ([stream.display] * (video.display is not None), [video.display]),
+        ([stream.hdr] * (video.hdr is not None), [video.hdr]),
         (stream.extras.chapters, video.chapters),
         (stream.extras.tags, video.tags),
     ):
@@ -201,7 +224,7 @@ def drawn(path, *, batch=1, dtype=torch.float32, layout=None, device="cpu"):
             for first in range(0, segment.header.n_frames, step):
                 last = min(first + step, segment.header.n_frames)
                 index = torch.arange(first, last, device=video.device)
-                frames.append(to_uint8(model(index)))
+                frames.append(to_numpy(to_samples(model(index))))
     return np.concatenate(frames)
 
 

@@ -41,7 +41,7 @@ Frame = NDArray[np.uint8] | Planes
 def to_rgb_and_planes(frame: Frame, tags: ColorTags) -> tuple[NDArray[np.uint8], Planes]:
     """Return a frame in both forms."""
     if isinstance(frame, tuple):
-        return yuv_to_rgb(*frame, tags), frame
+        return yuv_to_rgb(*frame, tags).astype(np.uint8, copy=False), frame
     y, u, v = (plane.astype(np.uint8, copy=False) for plane in rgb_to_yuv(frame, tags))
     return frame, (y, u, v)
 

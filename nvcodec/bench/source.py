@@ -92,7 +92,7 @@ def planes_420(picture: Picture) -> Planes:
 def _to_420(picture: Picture, tags: ColorTags) -> Planes:
     if picture.chroma == 420:
         return planes_420(picture)
-    y, u, v = rgb_to_yuv(to_rgb(picture), tags)
+    y, u, v = rgb_to_yuv(to_rgb(picture, 8), tags)
     return y.astype(np.uint8, copy=False), u.astype(np.uint8), v.astype(np.uint8)
 
 

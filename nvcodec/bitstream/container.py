@@ -29,6 +29,7 @@ CHAPTERS = "chAP"
 TAGS = "taGS"
 TIMING = "tiME"
 DISPLAY = "diSP"
+HDR = "hdRM"
 END = "END "
 
 MAX_HEADER_BYTES = 1 << 16

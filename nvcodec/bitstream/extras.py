@@ -1,4 +1,4 @@
-"""Chunks for what a file holds beside its pictures: trAK, chAP, taGS, tiME and diSP.
+"""Chunks for what a file holds beside its pictures: trAK, chAP, taGS, tiME, diSP and hdRM.
 
 A decoder that knows none of them still shows the video. Numbers of packets and bytes are checked
 against the chunk before anything is allocated for them; the packets of a track stay where they are
@@ -17,6 +17,7 @@ from nvcodec.bitstream.container import (
     CHAPTERS,
     CHUNK_OVERHEAD,
     DISPLAY,
+    HDR,
     TAGS,
     TIMING,
     TRACK,
@@ -26,7 +27,7 @@ from nvcodec.bitstream.container import (
 from nvcodec.errors import CorruptError, LimitError
 from nvcodec.fields import ByteReader, i64, pack_varint, u32
 from nvcodec.limits import DEFAULT, Limits
-from nvcodec.media import Chapter, Display, Extras, Packet, Tag, Timing, Track, TrackHeader
+from nvcodec.media import Chapter, Display, Extras, Hdr, Packet, Tag, Timing, Track, TrackHeader
 
 MAX_CHAPTERS = 1024
 MAX_TAGS = 256
@@ -271,11 +272,25 @@ def pack_display(display: Display) -> bytes:
 
 def unpack_display(chunk: Chunk) -> Display:
     """Read a diSP chunk; raise BitstreamError."""
-    reader = ByteReader(chunk.payload, f"the {DISPLAY} chunk")
-    display = fields.unpack(Display, reader)
+    return _unpack_record(Display, chunk)
+
+
+def pack_hdr(hdr: Hdr) -> bytes:
+    """Return the chunk for the light of display and video."""
+    return pack_chunk(HDR, fields.pack(hdr))
+
+
+def unpack_hdr(chunk: Chunk) -> Hdr:
+    """Read a hdRM chunk; raise BitstreamError."""
+    return _unpack_record(Hdr, chunk)
+
+
+def _unpack_record(cls: type[T], chunk: Chunk) -> T:
+    reader = ByteReader(chunk.payload, f"the {chunk.type} chunk")
+    record = fields.unpack(cls, reader)
     if reader.n_left:
         raise CorruptError(f"{reader.what} has {reader.n_left} bytes too many")
-    return display
+    return record
 
 
 def unpack_timing(chunk: Chunk, n_frames: int) -> Timing:

@@ -10,6 +10,7 @@ from nvcodec import fields
 from nvcodec.bitstream.container import (
     DISPLAY,
     END,
+    HDR,
     METADATA,
     SEGMENT,
     SIGNATURE,
@@ -23,17 +24,19 @@ from nvcodec.bitstream.container import (
 from nvcodec.bitstream.extras import (
     pack_display,
     pack_extras,
+    pack_hdr,
     pack_timing,
     pack_tracks,
     single,
     unpack_display,
     unpack_extras,
+    unpack_hdr,
     unpack_timing,
 )
 from nvcodec.errors import CorruptError, LimitError
 from nvcodec.fields import ByteReader, u8, u16, u32, u64
 from nvcodec.limits import DEFAULT, Limits
-from nvcodec.media import NO_EXTRAS, PLAIN, Display, Extras, Timing, Track
+from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Display, Extras, Hdr, Timing, Track
 
 CHROMA_FORMATS = (420, 422, 444, 400, 0)
 """Chroma sampling of the source; 400 is grey, 0 is RGB."""
@@ -109,6 +112,7 @@ class Stream:
     display: Display = PLAIN
     timing: Timing | None = None
     """When frames are shown; None: at the header's rate from time 0 on."""
+    hdr: Hdr = NO_HDR
 
 
 def pack_stream(stream: Stream) -> bytes:
@@ -130,6 +134,8 @@ def pack_stream(stream: Stream) -> bytes:
         parts.append(pack_timing(stream.timing))
     if stream.display != PLAIN:
         parts.append(pack_display(stream.display))
+    if stream.hdr != NO_HDR:
+        parts.append(pack_hdr(stream.hdr))
     parts += pack_extras(stream.extras)
     parts += pack_tracks(stream.extras.tracks)
     parts += [pack_chunk(SEGMENT, _pack_segment(segment)) for segment in stream.segments]
@@ -152,7 +158,7 @@ def assemble(
     header: StreamHeader, segments: tuple[Segment, ...], chunks: list[Chunk], limits: Limits
 ) -> Stream:
     """Return the stream with what its ancillary chunks say; raise BitstreamError."""
-    timing, display = single(chunks, TIMING), single(chunks, DISPLAY)
+    timing, display, hdr = (single(chunks, type) for type in (TIMING, DISPLAY, HDR))
     return Stream(
         header,
         segments,
@@ -160,6 +166,7 @@ def assemble(
         unpack_extras(chunks, limits),
         PLAIN if display is None else unpack_display(display),
         None if timing is None else unpack_timing(timing, header.n_frames),
+        NO_HDR if hdr is None else unpack_hdr(hdr),
     )
 
 

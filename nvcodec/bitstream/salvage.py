@@ -38,7 +38,7 @@ from nvcodec.bitstream.header import (
 from nvcodec.errors import BitstreamError, CorruptError, UnsupportedError
 from nvcodec.limits import DEFAULT, Limits
 
-_TYPES = re.compile(rb"SEGM|END |trAK|tiME|diSP|chAP|taGS|meTA")
+_TYPES = re.compile(rb"SEGM|END |trAK|tiME|diSP|hdRM|chAP|taGS|meTA")
 _SEARCH_BUDGET = 4
 """Bytes that the search may check, in lengths of the file: it stays linear for any file."""
 _CANDIDATE_COST = 64

@@ -68,7 +68,10 @@ def decode(
     device: str, batch: int, audio: str, subtitles: str, lenient: bool, overwrite: bool,
     json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Decode an .nrv file, or any part of it, into a video or pictures."""
+    """Decode an .nrv file, or any part of it, into a video or pictures.
+
+    FILE may be - for standard input.
+    """
     if output == "-":
         check_stdout(json)
     if (start > 0 or frames is not None) + (frames_list is not None) + (time_s is not None) > 1:

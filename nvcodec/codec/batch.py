@@ -16,6 +16,7 @@ from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.workers import Workers
+from nvcodec.depth import peak
 from nvcodec.errors import UsageError
 
 
@@ -41,13 +42,14 @@ class BatchLoss:
         planes: PlaneLoss | None = None,
         team: Team = ALONE,
     ) -> None:
-        """Prepare for frames (N, 3, H, W) uint8; where mask (N, 1, H, W) is 0 nothing counts.
+        """Prepare for integer frames (N, 3, H, W); where mask (N, 1, H, W) is 0 nothing counts.
 
         With planes the network draws those; an encoder network still sees the frames. Raises
         UsageError for a batch that the team cannot share evenly.
         """
         self.frames, self.mask, self.settings, self.planes = frames, mask, settings, planes
         self.team = team
+        self.peak = peak(settings.bit_depth)
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
         n_clips = settings.batch // self.clip_frames
@@ -76,7 +78,7 @@ class BatchLoss:
     def analyse(self, analysis: nn.Module, clips: Tensor) -> Tensor:
         """Return the latents that the encoder network makes; the last frame fills the last clip."""
         index = self.frames_of(clips).clamp_max(len(self.frames) - 1)
-        latents: Tensor = analysis(self.frames[index].float().div_(255))
+        latents: Tensor = analysis(self.frames[index].float().div_(self.peak))
         return latents
 
     def backward(
@@ -143,7 +145,7 @@ class BatchLoss:
             return self.planes.pictures(index)
         # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
         frames = self.frames[index].contiguous(memory_format=torch.channels_last)
-        return frames.float().div_(255)
+        return frames.float().div_(self.peak)
 
     def _part(
         self,

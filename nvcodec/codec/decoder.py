@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import sys
 import threading
 import time
 from bisect import bisect_right
@@ -27,6 +28,7 @@ from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.codec.ycbcr import to_frames
+from nvcodec.depth import peak, sample_type
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     BitstreamError,
@@ -56,8 +58,10 @@ DEFAULT_BATCH = 1
 
 
 def read_file(path: str | Path) -> bytes:
-    """Return the bytes of a file or raise InputError with one sentence."""
+    """Return the bytes of a file, of standard input for "-", or raise InputError."""
     try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read()
         return Path(path).read_bytes()
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, an .nrv file is needed") from error
@@ -91,6 +95,7 @@ def video_info(stream: Stream) -> VideoInfo:
         codec=source_codec(stream),
         n_bytes=None,
         display=stream.display,
+        hdr=stream.hdr,
         timing=stream.timing or Timing.constant(rate, header.n_frames),
     )
 
@@ -165,8 +170,8 @@ def read_tensors(
 
 
 def to_samples(drawn: Tensor, bit_depth: int = 8) -> Tensor:
-    """Return frames in [0, 1] as integers of 8 or 16 bits; not-a-number becomes 0."""
-    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul((1 << bit_depth) - 1).round()
+    """Return frames in [0, 1] as integers of 8 to 16 bits; not-a-number becomes 0."""
+    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul(peak(bit_depth)).round()
     # Through int32: conversions of floats to uint16 are missing on some devices.
     return scaled.to(torch.uint8) if bit_depth == 8 else scaled.int().to(torch.uint16)
 
@@ -177,13 +182,8 @@ def to_numpy(samples: Tensor) -> NDArray[Any]:
     return frames
 
 
-def to_uint8(drawn: Tensor) -> NDArray[np.uint8]:
-    """Return frames (B, 3, H, W) in [0, 1] as 8-bit (B, H, W, 3); not-a-number becomes 0."""
-    return to_numpy(to_samples(drawn))
-
-
 class VideoFile:
-    """Frames of an .nrv file: `len`, indexing, slicing and iteration give uint8 RGB (H, W, 3).
+    """Frames of an .nrv file: `len`, indexing, slicing and iteration give RGB (H, W, 3).
 
     `tensor` gives the same frames as a torch tensor, `frame_at` that of a time. Threads may share
     an object: they draw one after the other.
@@ -195,7 +195,7 @@ class VideoFile:
         *,
         device: str = "auto",
         batch: int = DEFAULT_BATCH,
-        bit_depth: int = 8,
+        bit_depth: int | None = 8,
         limits: Limits = DEFAULT,
         lenient: bool = False,
     ) -> None:
@@ -210,7 +210,8 @@ class VideoFile:
             source: path, or the whole file.
             device: "cpu", "cuda", or "auto" for CUDA where it is there.
             batch: frames, or clips of them, drawn at once.
-            bit_depth: 8 gives uint8 frames; 16 gives uint16, where white is 65535.
+            bit_depth: 8 gives uint8 frames, 9 to 16 gives uint16, where white is
+                2^bit_depth - 1; None takes that of the source.
             limits: on what the file may ask for.
             lenient: whether to go on where segments are damaged.
 
@@ -220,8 +221,8 @@ class VideoFile:
         """
         if batch < 1:
             raise UsageError(f"batch is {batch}, at least 1 is needed")
-        if bit_depth not in (8, 16):
-            raise UsageError(f"bit depth is {bit_depth}, allowed are 8 and 16")
+        if bit_depth is not None and not 8 <= bit_depth <= 16:
+            raise UsageError(f"bit depth is {bit_depth}, allowed are 8 to 16")
         data = source if isinstance(source, bytes) else read_file(source)
         self.n_bytes = len(data)
         self.limits = limits
@@ -233,7 +234,7 @@ class VideoFile:
             self.stream = unpack_stream(data, limits)
         self.info = video_info(self.stream)
         self.batch = batch
-        self.bit_depth = bit_depth
+        self.bit_depth = self.info.bit_depth if bit_depth is None else bit_depth
         self.device = pick_device(device)
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to samples."""
@@ -314,8 +315,8 @@ class VideoFile:
 
     def _take(self, picked: Sequence[int]) -> NDArray[Any]:
         """Return these frames; drawn in the order of the video, so that no network loads twice."""
-        kind = np.uint8 if self.bit_depth == 8 else np.uint16
-        frames = np.empty((len(picked), self.info.height, self.info.width, 3), kind)
+        size = (len(picked), self.info.height, self.info.width, 3)
+        frames = np.empty(size, sample_type(self.bit_depth))
         order = sorted(range(len(picked)), key=picked.__getitem__)
         for i, frame in zip(order, self.frames([picked[i] for i in order]), strict=True):
             frames[i] = frame

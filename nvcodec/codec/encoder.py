@@ -132,6 +132,8 @@ def dry_run(
         "audio_bytes": audio_bytes,
         "subtitle_bytes": subtitle_bytes,
         "framing": asdict(framing),
+        "bit_depth": video.info.bit_depth,
+        "memory_bytes": video.memory_bytes,
     }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.plane_loss import PlaneLoss
+from nvcodec.depth import peak
 from nvcodec.models.base import VideoModel
 
 
@@ -24,9 +25,13 @@ class Best:
 
 @torch.no_grad()
 def mean_psnr_db(
-    model: VideoModel, frames: Tensor, mask: Tensor | None, planes: PlaneLoss | None = None
+    model: VideoModel,
+    frames: Tensor,
+    mask: Tensor | None,
+    planes: PlaneLoss | None = None,
+    bit_depth: int = 8,
 ) -> float:
-    """Return the mean over frames (N, 3, H, W) uint8 of the PSNR of what a model draws.
+    """Return the mean over frames (N, 3, H, W) of integers of the PSNR of what a model draws.
 
     It is that of samples before they are rounded; where mask (N, 1, H, W) is 0 they do not count.
     With planes the model draws those, and their MSEs are weighted 6:1:1.
@@ -40,5 +45,6 @@ def mean_psnr_db(
         if planes is not None:
             errors.append(planes.distortion("l2", drawn, index, known)[1])
             continue
-        errors.append(distortion("l2", drawn, frames[index].float() / 255, known)[1])
+        target = frames[index].float() / peak(bit_depth)
+        errors.append(distortion("l2", drawn, target, known)[1])
     return float((-10 * torch.log10(torch.cat(errors) + 1e-10)).mean())

@@ -54,7 +54,7 @@ class Fit:
         planes: PlaneLoss | None = None,
         team: Team = ALONE,
     ) -> None:
-        """Prepare to fit `model` to frames (N, 3, H, W) uint8 on the model's device.
+        """Prepare to fit `model` to frames (N, 3, H, W) of integers on the model's device.
 
         measure_bits(tensors) returns the bits of the whole file with them. Where mask (N, 1, H, W)
         is 0, pixels do not count. With planes the network draws those. A team trains one network:
@@ -164,7 +164,8 @@ class Fit:
             self._fill_latents(network, self.analysis)
         state = {name: value.clone() for name, value in network.state_dict().items()}
         network.freeze()
-        psnr_db = mean_psnr_db(network, self.frames, self.mask, self.planes)
+        depth = self.settings.bit_depth
+        psnr_db = mean_psnr_db(network, self.frames, self.mask, self.planes, depth)
         if psnr_db > self.best.psnr_db:
             self.best = Best(psnr_db, state)
         elif self.done and self.best.tensors:

@@ -21,7 +21,13 @@ from torch import Tensor
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
-from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, track_bytes
+from nvcodec.bitstream.extras import (
+    pack_display,
+    pack_extras,
+    pack_hdr,
+    pack_timing,
+    track_bytes,
+)
 from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.decoder import (
@@ -34,12 +40,22 @@ from nvcodec.codec.decoder import (
 )
 from nvcodec.codec.device import bf16_pays
 from nvcodec.codec.ycbcr import to_frames
+from nvcodec.depth import RGB
 from nvcodec.errors import UsageError, VerificationError
 from nvcodec.events import Listener, Progress, ignore
-from nvcodec.media import KINDS, PLAIN, Chapter, Track
+from nvcodec.media import (
+    CHROMATICITY_UNIT,
+    KINDS,
+    LUMINANCE_UNIT,
+    NO_HDR,
+    PLAIN,
+    Chapter,
+    Hdr,
+    Track,
+)
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.base import count_params
-from nvcodec.video.forms import Frame, both_forms, same_planes
+from nvcodec.video.forms import Frame, Planes, both_forms, same_planes
 from nvcodec.video.frames import InputFormat
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.pairs import PairImages, Pairs, PairVideo
@@ -72,6 +88,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     times = 0 if stream.timing is None else len(pack_timing(stream.timing))
     if stream.display != PLAIN:
         words += len(pack_display(stream.display))
+    if stream.hdr != NO_HDR:
+        words += len(pack_hdr(stream.hdr))
     timing = video_info(stream).timing
     assert timing is not None
     duration_s = float(timing.seconds(header.n_frames) - timing.seconds(0))
@@ -92,6 +110,7 @@ def describe_file(path: str | Path) -> dict[str, Any]:
             "matrix": list(stream.display.matrix),
             "fields": ("progressive", "top first", "bottom first")[stream.display.field_order],
         },
+        "hdr": None if stream.hdr == NO_HDR else describe_hdr(stream.hdr),
         "metadata": stream.metadata.decode("utf-8"),
         "tags": {tag.key: tag.value for tag in stream.extras.tags},
         "chapters": [describe_chapter(chapter) for chapter in stream.extras.chapters],
@@ -134,6 +153,19 @@ def describe_track(track: Track) -> dict[str, Any]:
         "bytes": sum(track_bytes([track])),
         "start_s": float(start * header.time_base),
         "duration_s": float((end - start) * header.time_base),
+    }
+
+
+def describe_hdr(hdr: Hdr) -> dict[str, Any]:
+    """Return the light of display and video; None where it is unknown."""
+    x_y = [float(value * CHROMATICITY_UNIT) for value in hdr.primaries]
+    names = ("red", "green", "blue", "white")
+    pairs = {name: x_y[2 * i : 2 * i + 2] if any(x_y) else None for i, name in enumerate(names)}
+    return pairs | {
+        "max_luminance": float(hdr.max_luminance * LUMINANCE_UNIT) or None,
+        "min_luminance": float(hdr.min_luminance * LUMINANCE_UNIT) if hdr.max_luminance else None,
+        "max_cll": hdr.max_cll or None,
+        "max_fall": hdr.max_fall or None,
     }
 
 
@@ -319,8 +351,7 @@ def compare(
     pairs: Sequence[Pairs] = (),
     listener: Listener = ignore,
 ) -> QualityMeter:
-    """Return the quality of all frames against those of the source; raise VerificationError."""
-    meter = QualityMeter()
+    """Return the quality of all frames at the source's depth; raise VerificationError."""
     total = len(video)
     with open_video(source, start=start, count=total, form=form, framing=framing) as reader:
         size, needed = ((i.width, i.height) for i in (reader.info, video.info))
@@ -328,15 +359,18 @@ def compare(
             raise VerificationError(
                 f"{source} has frames of {size[0]}x{size[1]}, the file has {needed[0]}x{needed[1]}"
             )
+        video.bit_depth = reader.info.bit_depth
+        meter = QualityMeter(video.bit_depth)
         comparable = same_planes(reader.info, video.info.color, video.info.chroma)
-        comparable = comparable and reader.info.bit_depth == video.info.bit_depth
-        frames = video.drawn(range(total))
-        for done, ((original, truth), frame) in enumerate(
-            zip(reader.with_planes(), frames, strict=False), 1
+        comparable = comparable and video.bit_depth == video.info.bit_depth
+        forms: Iterable[tuple[RGB, Planes | None]] = ((frame, None) for frame in video)
+        if comparable:
+            forms = (both_forms(frame, video.info) for frame in video.drawn(range(total)))
+        for done, ((original, truth), (decoded, planes)) in enumerate(
+            zip(reader.with_planes(), forms, strict=False), 1
         ):
-            decoded, planes = both_forms(frame, video.info)
             meter.add(decoded, original)
-            if comparable and truth is not None and planes is not None:
+            if truth is not None and planes is not None:
                 meter.add_planes(planes, truth, video.info.bit_depth)
             for pair in pairs:
                 pair.write(original, decoded, meter.psnr_per_frame_db[-1])

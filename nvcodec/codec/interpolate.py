@@ -10,12 +10,11 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nvcodec import storage
 from nvcodec.codec.decoder import VideoFile
+from nvcodec.depth import RGB
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.video.frames import VideoInfo
@@ -41,10 +40,8 @@ class InterpolateResult:
 
 
 @torch.inference_mode()
-def frames_between(
-    video: VideoFile, positions: Iterable[Fraction | float]
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames (H, W, 3) at these fractional indices, 0 to len(video) - 1.
+def frames_between(video: VideoFile, positions: Iterable[Fraction | float]) -> Iterator[RGB]:
+    """Yield the frames (H, W, 3) at these fractional indices, of `video.bit_depth`.
 
     Segments know nothing of each other: between the last frame of one and the first of the next,
     the nearer of the two is drawn. Raises UsageError for a position outside the video.
@@ -87,6 +84,7 @@ def interpolate(
         info = _quicker(video.info, factor)
         positions = (Fraction(i, factor) for i in range(total))
         with open_writer(output, info, overwrite=overwrite) as writer:
+            video.bit_depth = writer.bit_depth
             for done, frame in enumerate(frames_between(video, positions), 1):
                 writer.write(frame)
                 per_s = done / (time.perf_counter() - began)

@@ -62,6 +62,7 @@ def make_plan(
     width: int,
     frame_rate: Fraction,
     overhead_bytes: int,
+    bit_depth: int = 8,
     bf16: bool = False,
 ) -> Plan:
     """Choose the network and schedule; raise UsageError when no network fits the target."""
@@ -123,6 +124,7 @@ def make_plan(
         prune_scope=options.prune_scope,
         eval_steps=None if options.eval_every is None else options.eval_every * pass_steps,
         seed=options.seed,
+        bit_depth=bit_depth,
         bf16=bf16,
         max_time_s=options.max_time_s,
     )

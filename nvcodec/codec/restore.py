@@ -18,6 +18,7 @@ from nvcodec.codec.decoder import VideoFile
 from nvcodec.codec.encoder import EncodeResult, encode
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.work import read_source
+from nvcodec.depth import change_depth
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.metrics import QualityMeter
@@ -102,7 +103,8 @@ def restore(
         hidden = read_mask(
             mask, n_frames, height, width, start=start, count=frames, seed=options.seed
         )
-    under, whole = QualityMeter(with_ms_ssim=False), QualityMeter()
+    bit_depth = video.info.bit_depth
+    under, whole = QualityMeter(bit_depth, with_ms_ssim=False), QualityMeter(bit_depth)
     with open_writer(output, video.info, overwrite=overwrite) as writer:
         data, encoded = encode(
             video,
@@ -115,7 +117,7 @@ def restore(
             listener=listener,
             stop=stop,
         )
-        with VideoFile(data, device=device) as network:
+        with VideoFile(data, device=device, bit_depth=bit_depth) as network:
             for i, drawn in enumerate(network):
                 truth = video.frames[i]
                 if hidden is not None:
@@ -123,7 +125,7 @@ def restore(
                         under.add(drawn[hidden[i]], truth[hidden[i]])
                     drawn = np.where(hidden[i][..., None], drawn, truth)
                 whole.add(drawn, truth)
-                writer.write(drawn)
+                writer.write(change_depth(drawn, bit_depth, writer.bit_depth))
                 listener(Progress(stage="write", done=i + 1, total=n_frames, unit="frame"))
     return RestoreResult(
         description=writer.description,

@@ -57,5 +57,7 @@ class FitSettings:
     eval_steps: int | None = None
     """Steps between evaluations of the float network; the best one is kept. None makes none."""
     seed: int = 0
+    bit_depth: int = 8
+    """Of the frames; their largest sample is drawn as 1."""
     bf16: bool = False
     max_time_s: float | None = None

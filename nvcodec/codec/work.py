@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nvcodec import __version__, fields
-from nvcodec.bitstream.extras import pack_display, pack_extras, pack_timing, pack_tracks
+from nvcodec.bitstream.extras import (
+    pack_display,
+    pack_extras,
+    pack_hdr,
+    pack_timing,
+    pack_tracks,
+)
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
     Segment,
@@ -39,9 +44,10 @@ from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import fit_size
 from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.ycbcr import to_frames
+from nvcodec.depth import RGB, Samples, peak
 from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
 from nvcodec.events import Listener, Log, Progress, ignore
-from nvcodec.media import NO_EXTRAS, PLAIN, Extras
+from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.forms import Frame, Planes, both_forms
@@ -61,8 +67,8 @@ class Source:
     """A video in memory."""
 
     info: VideoInfo
-    frames: NDArray[np.uint8]
-    """(N, H, W, 3) RGB."""
+    frames: Samples
+    """(N, H, W, 3) RGB of `info.bit_depth`."""
     sha256: str
     extras: Extras = NO_EXTRAS
     """Tracks, chapters and tags beside the frames."""
@@ -73,6 +79,11 @@ class Source:
         """Return the planes of a frame; the source must have them."""
         assert self.planes is not None
         return tuple(plane[index] for plane in self.planes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the frames and their planes take in memory."""
+        return self.frames.nbytes + sum(plane.nbytes for plane in self.planes or ())
 
     @property
     def n_pixels(self) -> int:
@@ -105,7 +116,7 @@ def read_source(
     listener: Listener = ignore,
 ) -> Source:
     """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
-    frames: list[NDArray[np.uint8]] = []
+    frames: list[RGB] = []
     planes: list[Planes] = []
     digest = hashlib.sha256()
     with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
@@ -118,7 +129,7 @@ def read_source(
                     for part in parts:
                         digest.update(part.tobytes())
                 listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
-            video = np.stack(frames)
+            video: Samples = np.stack(frames)
             stacked = tuple(np.stack(parts) for parts in zip(*planes, strict=True))
         except MemoryError as error:
             raise ResourceError(
@@ -169,7 +180,7 @@ def make_file(
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
     segments = (Segment(segment, config, pack_tensors(tensors)),)
-    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing))
+    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing, info.hdr))
 
 
 class EncodeWork:
@@ -247,6 +258,7 @@ class EncodeWork:
             height=height,
             width=width,
             frame_rate=self.source.info.frame_rate,
+            bit_depth=self.source.info.bit_depth,
             overhead_bytes=self.overhead_bytes(),
             bf16=self.bf16 and (self.frames.is_cuda or ARCHITECTURES[options.arch][1].bf16_on_cpu),
         )
@@ -270,6 +282,8 @@ class EncodeWork:
             words += len(pack_timing(timing))
         if self.source.info.display != PLAIN:
             words += len(pack_display(self.source.info.display))
+        if self.source.info.hdr != NO_HDR:
+            words += len(pack_hdr(self.source.info.hdr))
         return _EMPTY_FILE_BYTES + len(self.metadata) + words
 
     def smallest_bytes(self) -> int:
@@ -292,7 +306,7 @@ class EncodeWork:
 
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
-        model.prepare(self.frames)
+        model.prepare(self.frames, peak(self.source.info.bit_depth))
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
         fit = plan.fit
@@ -391,7 +405,8 @@ class EncodeWork:
     @torch.inference_mode()
     def measure_float(self, fit: Fit) -> QualityMeter:
         """Return the quality of the trained network before it is rounded."""
-        meter = QualityMeter()
+        bit_depth = self.source.info.bit_depth
+        meter = QualityMeter(bit_depth)
         model = deepcopy(fit.model)
         for name, value in fit.parameters().items():
             model.get_parameter(name).copy_(value)
@@ -405,7 +420,7 @@ class EncodeWork:
     def _finish(self, drawn: torch.Tensor) -> Sequence[Frame]:
         """Return what the network drew as the file will give it."""
         if self.planes is None:
-            return list(to_numpy(to_samples(drawn)))
+            return list(to_numpy(to_samples(drawn, self.source.info.bit_depth)))
         return to_frames(drawn.float(), self.source.info, self.source.info.bit_depth)
 
     def _meet(self, meter: QualityMeter, frame: Frame, index: int) -> None:
@@ -419,8 +434,8 @@ class EncodeWork:
         self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
     ) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        meter = QualityMeter(with_ms_ssim=with_ms_ssim)
-        with VideoFile(data, device=self.device.type) as video:
+        meter = QualityMeter(self.source.info.bit_depth, with_ms_ssim=with_ms_ssim)
+        with VideoFile(data, device=self.device.type, bit_depth=meter.bit_depth) as video:
             for i, frame in enumerate(video.drawn(range(len(video)))):
                 self._meet(meter, frame, i)
                 self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))

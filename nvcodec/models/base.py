@@ -61,8 +61,8 @@ class VideoModel(nn.Module):
         """
         raise NotImplementedError
 
-    def prepare(self, frames: Tensor) -> None:
-        """Set starting values from the frames (N, 3, H, W) uint8 that will be fitted."""
+    def prepare(self, frames: Tensor, peak: int = 255) -> None:
+        """Set starting values from the frames (N, 3, H, W), 0 to peak, that will be fitted."""
 
     def draw_between(self, position: Tensor) -> Tensor:
         """Draw the frames at fractional indices, whole ones as `forward` does.

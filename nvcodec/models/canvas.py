@@ -116,11 +116,11 @@ class Canvas(VideoModel):
         self.head = nn.Conv2d(config.widths[-1], 3 * config.strides[-1] ** 2, 3, padding=1)
 
     @torch.no_grad()
-    def prepare(self, frames: Tensor) -> None:
+    def prepare(self, frames: Tensor, peak: int = 255) -> None:
         """Estimate the camera's motion."""
         if self.config.motion:
             still = torch.eye(2, 3, device=frames.device)
-            self.motion.copy_(((camera_motion(frames) - still) / MOTION_UNIT).flatten(1))
+            self.motion.copy_(((camera_motion(frames, peak) - still) / MOTION_UNIT).flatten(1))
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
         """Draw the frames with these indices."""

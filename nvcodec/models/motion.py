@@ -16,14 +16,15 @@ _FORGET = 0.9
 
 
 @torch.no_grad()
-def camera_motion(frames: Tensor) -> Tensor:
+def camera_motion(frames: Tensor, peak: int = 255) -> Tensor:
     """Return affine maps (N, 2, 3) from each frame to one common picture.
 
-    frames (N, 3, H, W) uint8; coordinates span [-1, 1] as those of `F.affine_grid`. Every frame is
-    aligned by Gauss-Newton steps to a mosaic of the frames before it, from the middle frame
-    outwards; pixels that move otherwise are outliers and count little (Geman-McClure weights).
+    frames (N, 3, H, W), 0 to peak; coordinates span [-1, 1] as those of `F.affine_grid`. Every
+    frame is aligned by Gauss-Newton steps to a mosaic of the frames before it, from the middle
+    frame outwards; pixels that move otherwise are outliers and count little (Geman-McClure
+    weights).
     """
-    grey = torch.cat([_grey(frame) for frame in frames.split(16)])  # type: ignore[no-untyped-call]
+    grey = torch.cat([_grey(frame, peak) for frame in frames.split(16)])  # type: ignore[no-untyped-call]
     n = len(grey)
     maps = torch.eye(2, 3, device=grey.device).repeat(n, 1, 1)
     middle = n // 2
@@ -37,9 +38,9 @@ def camera_motion(frames: Tensor) -> Tensor:
     return _centre(maps)
 
 
-def _grey(frames: Tensor) -> Tensor:
+def _grey(frames: Tensor, peak: int) -> Tensor:
     """Return the luma (N, 1, h, w) of frames at a size of at most 160 samples."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(1, 3, 1, 1) / 255
+    weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(1, 3, 1, 1) / peak
     luma = (frames.float() * weights).sum(1, keepdim=True)
     scale = max(1, math.ceil(max(luma.shape[-2:]) / _LONG_SIDE))
     return F.avg_pool2d(luma, scale, ceil_mode=True) if scale > 1 else luma

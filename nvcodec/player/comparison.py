@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nvcodec.codec.decoder import VideoFile
+from nvcodec.depth import change_depth
 from nvcodec.ending import failure
 from nvcodec.errors import VerificationError
 from nvcodec.metrics import PSNR_OF_EQUAL_DB, psnr_db
@@ -65,7 +66,7 @@ class Comparison:
             for original, decoded in zip(self._reader, self._video, strict=False):
                 if self._stop.is_set():
                     return
-                value = psnr_db(decoded, original)
+                value = psnr_db(decoded, change_depth(original, self._reader.info.bit_depth, 8))
                 self._values.append(round(min(value, PSNR_OF_EQUAL_DB), 3))
             if len(self._values) < len(self._video):
                 self._error = (

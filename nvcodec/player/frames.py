@@ -8,9 +8,10 @@ from collections import OrderedDict
 import av
 
 from nvcodec.codec.decoder import VideoFile
+from nvcodec.depth import RGB
 from nvcodec.player.upright import upright, upright_info
 from nvcodec.video.frames import DEFAULT_RATE
-from nvcodec.video.sinks import RGB, PngEncoder
+from nvcodec.video.sinks import PngEncoder
 
 CACHE_BYTES = 64 << 20
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nvcodec.depth import RGB
 from nvcodec.media import PLAIN, Display
 from nvcodec.video.frames import VideoInfo
 from nvcodec.video.framing import resize
@@ -18,7 +18,7 @@ def _lies(display: Display) -> bool:
     return abs(display.b) > abs(display.a)
 
 
-def upright(rgb: NDArray[np.uint8], display: Display) -> NDArray[np.uint8]:
+def upright(rgb: RGB, display: Display) -> RGB:
     """Return a frame (H, W, 3) turned by the nearest quarter, and mirrored where that is meant.
 
     The matrix takes a pixel from (x, y) to (a x + c y, b x + d y), with y downwards.
@@ -51,8 +51,8 @@ def shown_size(info: VideoInfo) -> tuple[int, int]:
     return round(shown.width * wide), round(shown.height * high)
 
 
-def thumbnail(rgb: NDArray[np.uint8], info: VideoInfo, size: int) -> NDArray[np.uint8]:
-    """Return a frame upright, in square pixels, its longer side at most `size`; never enlarged."""
+def thumbnail(rgb: RGB, info: VideoInfo, size: int) -> RGB:
+    """Return an 8-bit frame upright, in square pixels, with sides of at most `size`."""
     width, height = shown_size(info)
     scale = min(Fraction(1), Fraction(size, max(width, height)))
     return resize(

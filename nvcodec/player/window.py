@@ -79,6 +79,7 @@ def _feed(
     n_frames = 0
     try:
         with VideoWriter(Y4mSink(pipe, info, picked.extras), info) as writer:
+            video.bit_depth = writer.bit_depth
             for warning in writer.warnings:
                 listener(Log(level="warning", message=warning))
             try:

@@ -1,4 +1,4 @@
-"""Videos in and out, as 8-bit RGB frames with their colour tags kept."""
+"""Videos in and out, as RGB frames at their own depth, with their colour tags kept."""
 
 from nvcodec.video.frames import ColorTags, VideoInfo
 from nvcodec.video.reader import VideoReader, open_video

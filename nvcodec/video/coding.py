@@ -12,6 +12,7 @@ import av.codec
 from nvcodec.errors import UsageError
 from nvcodec.media import PROGRESSIVE, TOP_FIRST
 from nvcodec.video.frames import IDENTITY, VideoInfo
+from nvcodec.video.hdr import encoder_words
 
 SOURCE = "source"
 """In place of a codec: that of the video from which the file was made."""
@@ -23,7 +24,7 @@ USUAL_CRF = 12.0
 _MAX_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
 _X265_MIN_SIDE = 64
 """x265 4.2 writes beyond its buffers with some smaller pictures, such as 40x32 and 48x64."""
-_PIXEL_FORMAT = re.compile(r"(?:yuv(420|422|444)p|(gray)|(bgr0))(?:(10|12|16)le)?")
+_PIXEL_FORMAT = re.compile(r"(?:yuv(420|422|444)p|(gray)|(gbrp)(?=\d))(?:(9|10|12|14|16)le)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +94,18 @@ class VideoFormat:
 
 def pixel_format(chroma: int, bit_depth: int) -> str:
     """Return FFmpeg's name of the planes of a chroma format."""
-    name = {0: "bgr0", 400: "gray"}.get(chroma, f"yuv{chroma}p")
+    if (chroma, bit_depth) == (0, 8):
+        return "bgr0"
+    name = {0: "gbrp", 400: "gray"}.get(chroma, f"yuv{chroma}p")
     return name if bit_depth == 8 else f"{name}{bit_depth}le"
 
 
 def parse_pixel_format(name: str) -> tuple[int, int] | None:
     """Return chroma and bit depth of a pixel format; None for one that is not written here."""
+    if name == "bgr0":
+        return 0, 8
     match = _PIXEL_FORMAT.fullmatch(name)
-    if match is None or (match[3] and match[4]):
+    if match is None:
         return None
     return int(match[1] or (400 if match[2] else 0)), int(match[4] or 8)
 
@@ -135,12 +140,16 @@ def choose_format(info: VideoInfo, suffix: str, wish: Wish = AS_USUAL) -> VideoF
     elif codec == "libvpx-vp9":
         options |= {"b:v": "0", "deadline": "good", "cpu-used": "4"}
     elif codec == "libx265":
-        options |= {"preset": "medium", "x265-params": "log-level=none"}
+        words = ["log-level=none", *encoder_words(info.hdr, codec)]
+        options |= {"preset": "medium", "x265-params": ":".join(words)}
     else:
-        options["preset"] = "medium"
+        words = encoder_words(info.hdr, codec)
         if info.display.field_order != PROGRESSIVE and info.height % 4 == 0:
             first = "tff" if info.display.field_order == TOP_FIRST else "bff"
-            options["x264-params"] = f"fake-interlaced=1:{first}=1"
+            words += ["fake-interlaced=1", f"{first}=1"]
+        options["preset"] = "medium"
+        if words:
+            options["x264-params"] = ":".join(words)
     return VideoFormat(
         muxer=muxer, codec=codec, options=options, chroma=chroma, bit_depth=bit_depth,
         crf=None if (codec, bit_depth, crf) == ("libx264", 8, 0) else crf,
@@ -174,14 +183,15 @@ def _pixels(info: VideoInfo, codec: str, wish: Wish) -> tuple[int, int]:
     """Return chroma and bit depth."""
     # These encoders code halved chroma only of even sides.
     even = codec in ("libx264", "libx265")
+    known = _pixel_formats(codec)
     if wish.pixel_format is None:
         chroma = _usual_chroma(info, codec, even=even)
-        deep = wish.codec == SOURCE and chroma
-        return chroma, _usual_depth(codec, info.bit_depth) if deep else 8
-    known = {f.name for f in av.codec.Codec(codec, "w").video_formats or ()}
-    parsed = parse_pixel_format(wish.pixel_format)
-    if parsed is None or wish.pixel_format not in known:
-        allowed = ", ".join(sorted(name for name in known if parse_pixel_format(name)))
+        depths = sorted(bits for sampling, bits in known.values() if sampling == chroma)
+        enough = [bits for bits in depths if bits >= info.bit_depth]
+        return chroma, enough[0] if enough else depths[-1]
+    parsed = known.get(wish.pixel_format)
+    if parsed is None:
+        allowed = ", ".join(sorted(known))
         raise UsageError(f"pixel format of {codec} is {wish.pixel_format}, allowed are {allowed}")
     chroma, bit_depth = parsed
     if even and _is_odd(info, chroma):
@@ -190,6 +200,12 @@ def _pixels(info: VideoInfo, codec: str, wish: Wish) -> tuple[int, int]:
             f"{info.width}x{info.height}; yuv444p has no such limit"
         )
     return chroma, bit_depth
+
+
+def _pixel_formats(codec: str) -> dict[str, tuple[int, int]]:
+    """Return chroma and bit depth of what this build of an encoder takes, by FFmpeg's names."""
+    names = (known.name for known in av.codec.Codec(codec, "w").video_formats or ())
+    return {name: parsed for name in names if (parsed := parse_pixel_format(name)) is not None}
 
 
 def _is_odd(info: VideoInfo, chroma: int) -> bool:
@@ -206,12 +222,6 @@ def _usual_chroma(info: VideoInfo, codec: str, *, even: bool) -> int:
     return 444 if even and _is_odd(info, chroma) else chroma
 
 
-def _usual_depth(codec: str, depth: int) -> int:
-    """Return the most bits of an encoder up to `depth`."""
-    depths = {"libx264": (8, 10), "libx265": (8, 10, 12), "ffv1": (8, 10, 12, 16)}
-    return max(bits for bits in depths.get(codec, (8,)) if bits <= max(8, depth))
-
-
 def _crf(codec: str, wished: float | None) -> float | None:
     """Return the constant rate factor; None where there is none."""
     if codec == "ffv1":
@@ -224,6 +234,16 @@ def _crf(codec: str, wished: float | None) -> float | None:
     if codec == "libvpx-vp9" and crf != int(crf):
         raise UsageError(f"crf is {crf:g}, allowed with {codec} are whole numbers")
     return crf
+
+
+def depth_warnings(info: VideoInfo, coding: VideoFormat) -> list[str]:
+    """Return a warning where an output has fewer bits than the video, unless it is wished."""
+    if coding.bit_depth >= info.bit_depth:
+        return []
+    return [
+        f"{TITLES[coding.codec]} is written with {coding.bit_depth} bits per sample; "
+        f"the video has {info.bit_depth}"
+    ]
 
 
 def field_warnings(info: VideoInfo, coding: VideoFormat) -> list[str]:

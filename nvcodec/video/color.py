@@ -7,15 +7,15 @@ Chroma is upsampled bilinearly at its true position. The matching filters downwa
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nvcodec.depth import RGB, Samples, peak, sample_type
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.frames import IDENTITY, ColorTags
 
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Plane = Samples
 Floats = NDArray[np.float32]
 
 _WEIGHTS = {  # matrix code: (weight of red, weight of blue) in luma
@@ -62,13 +62,13 @@ def chroma_shape(height: int, width: int, chroma: int) -> tuple[int, int]:
 def _luma_scale(full_range: bool, bit_depth: int) -> tuple[int, int]:
     """Return (code of black, codes from black to white)."""
     if full_range:
-        return 0, (1 << bit_depth) - 1
+        return 0, peak(bit_depth)
     return 16 << (bit_depth - 8), 219 << (bit_depth - 8)
 
 
 def _chroma_span(full_range: bool, bit_depth: int) -> int:
     """Return the number of codes between the extremes of Cb or Cr."""
-    return (1 << bit_depth) - 1 if full_range else 224 << (bit_depth - 8)
+    return peak(bit_depth) if full_range else 224 << (bit_depth - 8)
 
 
 def code_ranges(full_range: bool, bit_depth: int) -> tuple[tuple[float, int], tuple[float, int]]:
@@ -98,7 +98,7 @@ def _luma_table(full_range: bool, bit_depth: int, white: int) -> Floats:
     return table
 
 
-def _round_into(out: Plane, values: Floats, white: int) -> None:
+def _round_into(out: RGB, values: Floats, white: int) -> None:
     """Store `values` (with 0.5 already added) as 0..white; truncation is then rounding half up."""
     np.clip(values, 0, white, out=values)
     np.copyto(out, values, casting="unsafe")
@@ -162,8 +162,8 @@ def yuv_to_rgb(
     tags: ColorTags,
     bit_depth: int = 8,
     chroma: int = 420,
-    rgb_depth: int = 8,
-) -> Any:
+    rgb_depth: int | None = None,
+) -> RGB:
     """Convert one picture to RGB, rounding half up after clipping.
 
     Args:
@@ -173,7 +173,7 @@ def yuv_to_rgb(
         tags: matrix (0: the planes are G, B, R), range and siting.
         bit_depth: bits per sample, 8 to 16.
         chroma: 420, 422, 444 or 400.
-        rgb_depth: bits per sample of the result, 8 to 16.
+        rgb_depth: bits per sample of the result; None: those of the planes.
 
     Returns:
         (H, W, 3) contiguous, uint8, or uint16 above 8 bits.
@@ -182,9 +182,10 @@ def yuv_to_rgb(
         InputError: a matrix or siting without support.
     """
     check_tags(tags, chroma)
-    white = (1 << rgb_depth) - 1
+    rgb_depth = bit_depth if rgb_depth is None else rgb_depth
+    white = peak(rgb_depth)
     table = _luma_table(tags.full_range, bit_depth, white)
-    out: Any = np.empty((*y.shape, 3), np.uint8 if rgb_depth == 8 else np.uint16)
+    out: RGB = np.empty((*y.shape, 3), sample_type(rgb_depth))
     if chroma == 400:
         _round_into(out, np.repeat(table.take(y, mode="clip")[..., None], 3, axis=2), white)
         return out
@@ -216,22 +217,21 @@ def yuv_to_rgb(
 def _to_codes(values: Floats, scale: float, zero: int, bit_depth: int) -> Plane:
     values = values * np.float32(scale)
     values += np.float32(zero + 0.5)
-    np.clip(values, 0, (1 << bit_depth) - 1, out=values)
-    kind: Any = np.uint8 if bit_depth == 8 else np.uint16
-    codes: Plane = values.astype(kind, order="C")
+    np.clip(values, 0, peak(bit_depth), out=values)
+    codes: Plane = values.astype(sample_type(bit_depth), order="C")
     return codes
 
 
 def rgb_to_yuv(
-    rgb: Plane, tags: ColorTags, chroma: int = 420, bit_depth: int = 8
+    rgb: RGB, tags: ColorTags, chroma: int = 420, bit_depth: int = 8
 ) -> tuple[Plane, Plane, Plane]:
     """Convert an RGB picture to planes, rounding half up.
 
     Args:
-        rgb: (H, W, 3) of 8 or, as uint16, 16 bits.
+        rgb: (H, W, 3) of as many bits as the planes.
         tags: matrix (0: the planes are G, B, R), range and siting.
         chroma: 420, 422, 444 or 400.
-        bit_depth: bits per sample of the planes, 8 to 16.
+        bit_depth: bits per sample, 8 to 16.
 
     Returns:
         y (H, W), u and v (see chroma_shape; empty for 400); uint8, or uint16 above 8 bits.
@@ -241,7 +241,7 @@ def rgb_to_yuv(
     """
     check_tags(tags, chroma)
     black, span = _luma_scale(tags.full_range, bit_depth)
-    white = np.iinfo(rgb.dtype).max
+    white = peak(bit_depth)
     r, g, b = (rgb[..., channel].astype(np.float32) for channel in range(3))
     if tags.matrix == IDENTITY and chroma == 444:
         first, second, third = (_to_codes(p, span / white, black, bit_depth) for p in (g, b, r))

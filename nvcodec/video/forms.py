@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from nvcodec.depth import RGB
 from nvcodec.video.color import Plane, rgb_to_yuv, yuv_to_rgb
 from nvcodec.video.frames import IDENTITY, ColorTags, VideoInfo
 
@@ -33,14 +32,16 @@ def to_planes(rgb: Plane, info: VideoInfo) -> Planes:
     return planes[:1] if info.chroma == 400 else planes
 
 
-def planes_to_rgb(planes: Planes, info: VideoInfo, bit_depth: int, rgb_depth: int = 8) -> Any:
-    """Convert planes of `bit_depth` to RGB (H, W, 3), as those of a source."""
+def planes_to_rgb(
+    planes: Planes, info: VideoInfo, bit_depth: int, rgb_depth: int | None = None
+) -> RGB:
+    """Convert planes of `bit_depth` to RGB (H, W, 3), as those of a source; None: of as many."""
     y, u, v = planes * 3 if info.chroma == 400 else planes
     return yuv_to_rgb(y, u, v, info.color, bit_depth, info.chroma, rgb_depth=rgb_depth)
 
 
-def both_forms(frame: Frame, info: VideoInfo) -> tuple[Any, Planes | None]:
-    """Return a frame as 8-bit RGB and as planes of the video's depth; None where it is of RGB."""
+def both_forms(frame: Frame, info: VideoInfo) -> tuple[RGB, Planes | None]:
+    """Return a frame as RGB and as planes, both of the video's depth; None where it is of RGB."""
     if isinstance(frame, tuple):
         return planes_to_rgb(frame, info, info.bit_depth), frame
     return frame, to_planes(frame, info) if has_planes(info) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from nvcodec.errors import UsageError
-from nvcodec.media import PLAIN, Display, Timing
+from nvcodec.media import NO_HDR, PLAIN, Display, Hdr, Timing
 
 IDENTITY = 0
 """Matrix code of RGB (planes G, B, R)."""
@@ -14,6 +14,8 @@ BT709 = 1
 UNSPECIFIED = 2
 """Matrix, primaries or transfer that the source does not say."""
 BT601 = 6
+PQ, HLG = 16, 18
+"""Transfer codes of HDR video."""
 
 HD_HEIGHT = 720
 """From this height on, an unspecified matrix means BT.709."""
@@ -62,6 +64,8 @@ class VideoInfo:
     """How a player turns and stretches the frames."""
     timing: Timing | None = None
     """When each frame is shown; None: at the frame rate from time 0 on."""
+    hdr: Hdr = NO_HDR
+    """Light of the display that it was graded on, and its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from nvcodec.depth import RGB, peak
 from nvcodec.errors import UsageError
 from nvcodec.limits import DEFAULT
 
@@ -65,12 +66,12 @@ class Framing:
             return (longer, self.resize) if width > height else (self.resize, longer)
         return self.resize or (width, height)
 
-    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the changed frame, uint8 (H, W, 3)."""
+    def apply(self, rgb: RGB, bit_depth: int = 8) -> RGB:
+        """Return the changed frame (H, W, 3), of the same depth."""
         if self.crop is not None and not self.crop_last:
             rgb = centre(rgb, *self.crop)
         if self.resize is not None:
-            rgb = resize(rgb, *self._resized(rgb.shape[1], rgb.shape[0]))
+            rgb = resize(rgb, *self._resized(rgb.shape[1], rgb.shape[0]), bit_depth)
         if self.crop is not None and self.crop_last:
             rgb = centre(rgb, *self.crop)
         return rgb
@@ -92,20 +93,20 @@ class Framing:
 AS_IS = Framing()
 
 
-def centre(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def centre(rgb: RGB, width: int, height: int) -> RGB:
     """Return the middle of a frame, (H, W, 3)."""
     top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
     return np.ascontiguousarray(rgb[top : top + height, left : left + width])
 
 
-def resize(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Interpolate a frame, uint8 (H, W, 3), to another size with `cubic_weights`."""
+def resize(rgb: RGB, width: int, height: int, bit_depth: int = 8) -> RGB:
+    """Interpolate a frame (H, W, 3) to another size with `cubic_weights`."""
     down = cubic_weights(rgb.shape[0], height)
     across = cubic_weights(rgb.shape[1], width)
     rows = down @ rgb.reshape(len(rgb), -1).astype(np.float32)
     columns = rows.reshape(height, -1, 3).transpose(1, 0, 2).reshape(rgb.shape[1], -1)
     pixels = (across @ columns).reshape(width, height, 3).transpose(1, 0, 2)
-    return np.ascontiguousarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
+    return np.ascontiguousarray(np.rint(pixels).clip(0, peak(bit_depth)).astype(rgb.dtype))
 
 
 @lru_cache(maxsize=8)

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from nvcodec import storage
+from nvcodec.depth import RGB
 from nvcodec.media import Extras
 from nvcodec.video.coding import AS_USUAL, VideoFormat, Wish
 from nvcodec.video.frames import VideoInfo
-from nvcodec.video.sinks import RGB, PngEncoder, StagedFolder, pictures_only
+from nvcodec.video.sinks import PngEncoder, StagedFolder, pictures_only
 from nvcodec.video.sources import COUNTER, is_pattern, numbered, silence
 
 SUFFIXES = (".png", ".npy")
-_DEPTHS = {None: 8, "rgb24": 8, "rgb48be": 16, "rgb48le": 16}
+_DEPTHS = {"rgb24": 8, "rgb48be": 16, "rgb48le": 16}
 """Bits per sample, by FFmpeg's name of the pixel format; files have a byte order of their own."""
 
 
@@ -48,8 +49,9 @@ class ImageSink:
         silence()
         png = path.suffix.lower() == ".png"
         kind = "PNG" if png else "NumPy"
-        wish.refuse(f"{kind} files", pixel_formats=[name for name in _DEPTHS if name])
-        self.bit_depth = _DEPTHS[wish.pixel_format]
+        wish.refuse(f"{kind} files", pixel_formats=list(_DEPTHS))
+        usual = 8 if info.bit_depth == 8 else 16
+        self.bit_depth = _DEPTHS.get(wish.pixel_format or "", usual)
         self.name = str(path)
         single = not is_pattern(path)
         self.description = f"{self.bit_depth}-bit RGB {kind} {'file' if single else 'files'}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nvcodec.depth import Samples
 from nvcodec.errors import UsageError
 from nvcodec.video.reader import open_video
 
@@ -16,7 +17,7 @@ Hidden = NDArray[np.bool_]
 """(N, H, W), true where a pixel is hidden."""
 
 WHITE = 128
-"""From this gray level on, of 0 to 255, a pixel of a mask file hides."""
+"""From this gray level on, of 0 to 255 at 8 bits, a pixel of a mask file hides."""
 _MAX_POLYGONS = 1000
 _CENTERS = ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))
 """Quarters of the height and the width (HNeRV, inpainting)."""
@@ -132,10 +133,11 @@ def _read_frames(mask: str | Path, height: int, width: int, count: int | None) -
             raise UsageError(
                 f"mask {mask} has {size[0]}x{size[1]} pixels, the video has {width}x{height}"
             )
-        return np.stack([frame.mean(axis=-1) >= WHITE for frame in islice(reader, count)])
+        white = WHITE << (reader.info.bit_depth - 8)
+        return np.stack([frame.mean(axis=-1) >= white for frame in islice(reader, count)])
 
 
-def fill_hidden(frames: NDArray[np.uint8], hidden: Hidden) -> NDArray[np.uint8]:
+def fill_hidden(frames: Samples, hidden: Hidden) -> Samples:
     """Return frames (N, H, W, 3) whose hidden pixels have the mean colour of the known ones."""
     filled = frames.copy()
     for frame, hole in zip(filled, hidden, strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-RESERVE = "-" * 250
+RESERVE = "-" * 400
 """Title of a video track; `extend_video` uses its room."""
 
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO, _COLOUR = "18538067", "1654AE6B", "AE", "E0", "55B0"

@@ -9,14 +9,13 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nvcodec.depth import RGB, change_depth
 from nvcodec.errors import UsageError
 from nvcodec.video.frames import VideoInfo, resolve_tags
 from nvcodec.video.sinks import WRITE_ERRORS, PngEncoder, StagedFolder, as_resource_error
 from nvcodec.video.writer import VideoWriter, open_writer
 
-RGB = NDArray[np.uint8]
 _OURS = re.compile(r"\d{6,}_(\d+\.\d\d|inf)dB\.png")
 
 
@@ -24,7 +23,7 @@ class Pairs(Protocol):
     """Takes pairs of frames; a context manager that leaves all of them or nothing."""
 
     def write(self, original: RGB, decoded: RGB, psnr_db: float) -> None:
-        """Append a pair, uint8 (H, W, 3) each."""
+        """Append a pair, (H, W, 3) each, of the depth of the source."""
 
     def __enter__(self) -> Self: ...
 
@@ -53,13 +52,15 @@ class PairImages:
             self._files = StagedFolder(folder, _OURS, "000001_30.00dB.png", overwrite=overwrite)
         except OSError as error:
             raise as_resource_error(self._name, error) from error
-        self._encoder = PngEncoder(2 * info.width, info.height)
+        self._depths = info.bit_depth, 8 if info.bit_depth == 8 else 16
+        self._encoder = PngEncoder(2 * info.width, info.height, self._depths[1])
         self._n_pairs = 0
 
     def write(self, original: RGB, decoded: RGB, psnr_db: float) -> None:
         """Encode a pair into its own file."""
         self._n_pairs += 1
-        data = self._encoder.encode(side_by_side(original, decoded))
+        pair = change_depth(side_by_side(original, decoded), *self._depths)
+        data = self._encoder.encode(pair)
         try:
             self._files.write(f"{self._n_pairs:06d}_{psnr_db:.2f}dB.png", data)
         except WRITE_ERRORS as error:
@@ -87,13 +88,15 @@ class PairVideo:
         """Open the video; UsageError if it is no .mkv or must not be replaced."""
         if path.suffix.lower() != ".mkv":
             raise UsageError(f"video {path} of the pairs has another suffix than .mkv (lossless)")
+        self._depth = info.bit_depth
         color = resolve_tags(height=info.height, chroma=0)
         wide = replace(info, width=2 * info.width, color=color, chroma=0)
         self._writer: VideoWriter = open_writer(path, wide, overwrite=overwrite)
 
     def write(self, original: RGB, decoded: RGB, psnr_db: float) -> None:
         """Append a pair."""
-        self._writer.write(side_by_side(original, decoded))
+        pair = side_by_side(original, decoded)
+        self._writer.write(change_depth(pair, self._depth, self._writer.bit_depth))
 
     def __enter__(self) -> Self:
         return self

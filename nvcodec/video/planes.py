@@ -1,4 +1,4 @@
-"""From decoded pictures of any supported pixel format to 8-bit RGB.
+"""From decoded pictures of any supported pixel format to RGB of their depth.
 
 Planes are numpy views of FFmpeg's buffers, and colours are converted by nvcodec.video.color:
 FFmpeg's own conversion has changed its mind about matrices and ranges between versions.
@@ -14,13 +14,14 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
+from nvcodec.depth import RGB
 from nvcodec.errors import InputError
 from nvcodec.limits import DEFAULT
-from nvcodec.media import PLAIN, PROGRESSIVE, TOP_FIRST, Display
+from nvcodec.media import NO_HDR, PLAIN, PROGRESSIVE, TOP_FIRST, Display, Hdr
 from nvcodec.video.color import Plane, chroma_shape, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
+from nvcodec.video.hdr import read_hdr
 
 _PLANAR = re.compile(r"yuv([aj]?)(420|422|444)p(\d*)(le|be|)")
 _PLANAR_RGB = re.compile(r"gbr(a?)p(\d*)(le|be|)")
@@ -34,7 +35,15 @@ _SEMIPLANAR = {  # name: (chroma, position of U in a pair)
     "nv42": (444, 1),
 }
 _SEMIPLANAR_HIGH = re.compile(r"p([024])(10|12|16)(le|be)")
-_PACKED_YUV = {"yuyv422": "yuyv", "yvyu422": "yvyu", "uyvy422": "uyvy"}
+_PACKED_YUV = {  # name: (order, bits)
+    "yuyv422": ("yuyv", 8),
+    "yvyu422": ("yvyu", 8),
+    "uyvy422": ("uyvy", 8),
+    "y210le": ("yuyv", 10),
+    "y212le": ("yuyv", 12),
+}
+_WORDS_RGB = {"x2rgb10le": (10, 0, 20), "x2bgr10le": (10, 20, 0)}
+"""Three samples of 10 bits in 32: the lowest bit of G, B and R."""
 _CENTERED = ("mjpeg", "mjpegb")
 """Codecs whose chroma lies at the center, as JPEG says; the others are taken as left."""
 
@@ -52,6 +61,7 @@ class Picture:
     alpha: bool = False
     """True: the source also has an alpha plane, which is left out."""
     display: Display = PLAIN
+    hdr: Hdr = NO_HDR
     pts: int | None = None
     """Time in ticks of the source; None where it gives none."""
     duration: int | None = None
@@ -76,16 +86,14 @@ def check_size(name: str, width: int, height: int) -> None:
         )
 
 
-def to_rgb(picture: Picture) -> NDArray[np.uint8]:
-    """Convert a picture to contiguous 8-bit RGB, (H, W, 3).
+def to_rgb(picture: Picture, bit_depth: int | None = None) -> RGB:
+    """Convert a picture to contiguous RGB, (H, W, 3), of a depth, usually its own.
 
     Raises:
         InputError: a colour matrix without support.
     """
     chroma = picture.chroma or 444
-    rgb: NDArray[np.uint8]
-    rgb = yuv_to_rgb(*picture.planes, picture.tags, picture.bit_depth, chroma)
-    return rgb
+    return yuv_to_rgb(*picture.planes, picture.tags, picture.bit_depth, chroma, bit_depth)
 
 
 def view_plane(plane: av.video.plane.VideoPlane, columns: int, kind: str) -> Plane:
@@ -94,7 +102,7 @@ def view_plane(plane: av.video.plane.VideoPlane, columns: int, kind: str) -> Pla
     Args:
         plane: kept alive by the view, which writes through to it.
         columns: samples per row to keep.
-        kind: numpy type of a sample: "u1", "<u2" or ">u2".
+        kind: numpy type of a sample: "u1", "<u2", ">u2" or "<u4".
     """
     stride = abs(plane.line_size)
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, stride)
@@ -126,16 +134,26 @@ def _read_semiplanar(
     y = view_plane(frame.planes[0], frame.width, kind)
     pairs = view_plane(frame.planes[1], 2 * columns, kind)
     planes = [y, pairs[:, first::2], pairs[:, 1 - first :: 2]]
-    if bits in (10, 12):  # stored in the upper bits of 16
-        planes = [np.right_shift(p, 16 - bits, dtype=np.uint16) for p in planes]
-    return planes
+    return _lowered(planes, bits)
 
 
-def _read_packed_yuv(frame: av.VideoFrame, order: str) -> Sequence[Plane]:
+def _lowered(planes: list[Plane], bits: int) -> list[Plane]:
+    """Return samples that lie in the upper bits of 16 in the lower ones."""
+    if bits in (8, 16):
+        return planes
+    return [np.right_shift(p, 16 - bits, dtype=np.uint16) for p in planes]
+
+
+def _read_packed_yuv(frame: av.VideoFrame, order: str, bits: int) -> Sequence[Plane]:
     columns = (frame.width + 1) // 2
-    row = view_plane(frame.planes[0], 4 * columns, "u1")
+    row = view_plane(frame.planes[0], 4 * columns, _kind(bits, "le"))
     y = row[:, order.index("y") :: 2][:, : frame.width]
-    return [y, row[:, order.index("u") :: 4], row[:, order.index("v") :: 4]]
+    return _lowered([y, row[:, order.index("u") :: 4], row[:, order.index("v") :: 4]], bits)
+
+
+def _read_words_rgb(frame: av.VideoFrame, lowest: tuple[int, ...]) -> Sequence[Plane]:
+    words: Any = view_plane(frame.planes[0], frame.width, "<u4")
+    return [(words >> bit & 1023).astype(np.uint16) for bit in lowest]
 
 
 def _read_packed_rgb(frame: av.VideoFrame, order: str, bits: int, endian: str) -> Sequence[Plane]:
@@ -144,10 +162,11 @@ def _read_packed_rgb(frame: av.VideoFrame, order: str, bits: int, endian: str) -
 
 
 def _plain(frame: av.VideoFrame) -> av.VideoFrame:
-    """Expand palettes, single bits and small RGB words; no matrix takes part in this."""
+    """Expand palettes, single bits and RGB words below 8 bits; no matrix takes part in this."""
     if frame.format.name in ("monob", "monow"):
         return frame.reformat(format="gray")
-    small = frame.format.is_rgb and not frame.format.is_bayer and "f" not in frame.format.name
+    small = frame.format.is_rgb and max(part.bits for part in frame.format.components) <= 8
+    small = small and not frame.format.is_bayer
     known = _PACKED_RGB.fullmatch(frame.format.name) or _PLANAR_RGB.fullmatch(frame.format.name)
     if frame.format.name == "pal8" or (small and not known):
         return frame.reformat(format="rgb24")
@@ -178,7 +197,10 @@ def _read_planes(frame: av.VideoFrame) -> tuple[Sequence[Plane], int, int]:
         chroma, bits = {"0": 420, "2": 422, "4": 444}[match[1]], int(match[2])
         return _read_semiplanar(frame, chroma, bits, match[3], 0), chroma, bits
     if name in _PACKED_YUV:
-        return _read_packed_yuv(frame, _PACKED_YUV[name]), 422, 8
+        order, bits = _PACKED_YUV[name]
+        return _read_packed_yuv(frame, order, bits), 422, bits
+    if name in _WORDS_RGB:
+        return _read_words_rgb(frame, _WORDS_RGB[name]), 0, 10
     raise InputError(
         f"pixel format {name} is not supported; supported are RGB, gray and YUV 4:2:0, 4:2:2 "
         f"and 4:4:4 of 8 to 16 bits"
@@ -230,6 +252,7 @@ def read_picture(frame: av.VideoFrame, codec: str, siting: int | None = None) ->
         tags=tags,
         alpha=alpha,
         display=read_display(source),
+        hdr=read_hdr(source),
         pts=source.pts,
         duration=source.duration,
     )

@@ -1,4 +1,4 @@
-"""Read any video as 8-bit RGB frames."""
+"""Read any video as RGB frames of its own depth."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from nvcodec.depth import RGB, sample_type
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras, Window
 from nvcodec.video.forms import Planes, has_planes, to_planes
@@ -29,8 +27,9 @@ OWN_FORMAT = InputFormat()
 class VideoReader:
     """Frames of a video in presentation order, decoded once; a context manager.
 
-    Iterating yields uint8 arrays (H, W, 3), contiguous. A frame that cannot be decoded, or
-    whose size differs from the first one's, raises InputError.
+    Iterating yields contiguous arrays (H, W, 3) of `info.bit_depth`, uint8 or, above 8 bits,
+    uint16. A frame that cannot be decoded, or whose size differs from the first one's, raises
+    InputError.
     """
 
     info: VideoInfo
@@ -71,8 +70,6 @@ class VideoReader:
         width, height = self._framing.size(width, height)
         check_size(f"{source.name}, resized,", width, height)
         self._first = first
-        if first.bit_depth > 8:
-            self._warnings.append(f"{first.bit_depth}-bit source rounded to 8 bits")
         if first.alpha:
             self._warnings.append("alpha dropped")
         return VideoInfo(
@@ -85,6 +82,7 @@ class VideoReader:
             codec=source.codec,
             n_bytes=source.n_bytes,
             display=first.display,
+            hdr=first.hdr,
         )
 
     def _decode(self, start: int, count: int | None) -> Iterator[Picture]:
@@ -140,19 +138,21 @@ class VideoReader:
             self._warnings += reader.warnings
         return extras
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return (self._framing.apply(to_rgb(picture)) for picture in self._wanted)
+    def __iter__(self) -> Iterator[RGB]:
+        depth = self.info.bit_depth
+        return (self._framing.apply(to_rgb(picture, depth), depth) for picture in self._wanted)
 
-    def with_planes(self) -> Iterator[tuple[NDArray[np.uint8], Planes | None]]:
+    def with_planes(self) -> Iterator[tuple[RGB, Planes | None]]:
         """Iterate over the frames and their planes of Y'CbCr; None where the source is RGB.
 
         They are the source's own where `framing` keeps its pixels, else computed from the frame.
         """
+        depth = self.info.bit_depth
         for picture in self._wanted:
-            rgb = self._framing.apply(to_rgb(picture))
+            rgb = self._framing.apply(to_rgb(picture, depth), depth)
             yield rgb, self._planes(picture, rgb)
 
-    def _planes(self, picture: Picture, rgb: NDArray[np.uint8]) -> Planes | None:
+    def _planes(self, picture: Picture, rgb: RGB) -> Planes | None:
         if not has_planes(self.info):
             return None
         first = self._first
@@ -164,8 +164,7 @@ class VideoReader:
             return to_planes(rgb, self.info)
         planes = picture.planes[:1] if picture.chroma == 400 else picture.planes
         # Copies: the views end with the picture, and their bytes may be in another order.
-        kind: Any = np.uint8 if picture.bit_depth == 8 else np.uint16
-        return tuple(plane.astype(kind) for plane in planes)
+        return tuple(plane.astype(sample_type(picture.bit_depth)) for plane in planes)
 
     def pictures(self) -> Iterator[Picture]:
         """Iterate over the frames as planes, before `framing`; every frame comes once."""

@@ -18,17 +18,18 @@ from typing import IO, Any, Protocol
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from nvcodec import storage
+from nvcodec.depth import RGB
 from nvcodec.errors import NvcodecError, ResourceError, UsageError
-from nvcodec.media import PROGRESSIVE, Display, Extras
+from nvcodec.media import NO_HDR, PROGRESSIVE, Display, Extras
 from nvcodec.video.coding import (
     AS_USUAL,
     MATROSKA,
     VideoFormat,
     Wish,
     choose_format,
+    depth_warnings,
     field_warnings,
     parse_pixel_format,
     pixel_format,
@@ -37,19 +38,21 @@ from nvcodec.video.color import Plane, rgb_to_yuv
 from nvcodec.video.forms import Frame, same_planes
 from nvcodec.video.frames import (
     DEFAULT_RATE,
+    HLG,
     IDENTITY,
+    PQ,
     UNSPECIFIED,
     ColorTags,
     VideoInfo,
     default_matrix,
 )
+from nvcodec.video.hdr import matroska_colour
 from nvcodec.video.matroska import RESERVE, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, reason, silence
-from nvcodec.video.y4m import Y4mHeader, format_header, write_frame
+from nvcodec.video.y4m import BIT_DEPTHS, Y4mHeader, format_header, write_frame
 
-RGB = NDArray[np.uint8] | NDArray[np.uint16]
 WRITE_ERRORS = (*AV_ERRORS, OverflowError)
 
 
@@ -66,7 +69,7 @@ class Sink(Protocol):
     description: str
     warnings: list[str]
     bit_depth: int
-    """Of the frames that it takes, 8 or 16."""
+    """Of the frames that it takes."""
     plane_depth: int | None
     """Of the video's planes, where it takes them as they are; None: it needs RGB."""
     coding: VideoFormat | None
@@ -111,8 +114,7 @@ class ContainerSink:
         self._n_frames = 0
         self._size = (info.width, info.height)
         self._chroma, self._format = coding.chroma, coding.pixel_format
-        self._depth = coding.bit_depth
-        self.bit_depth = 8 if self._depth == 8 else 16
+        self.bit_depth = coding.bit_depth
         self.description = coding.title
         self._timing = info.timing
         time_base = 1 / info.frame_rate if info.timing is None else info.timing.time_base
@@ -120,15 +122,23 @@ class ContainerSink:
         if muxer in ("mp4", "mov"):
             # The time at which a track starts is given in ticks of the movie.
             muxing = {"movflags": "+faststart", "movie_timescale": str(_movie_ticks(time_base))}
-        elif info.display.aspect != 1:
+        # PyAV cannot give a stream its aspect and light, which FFmpeg's muxer would write.
+        self._patch = self._colour = b""
+        if muxer in MATROSKA:
+            if info.display.aspect != 1:
+                self._patch = display_size(info.width, info.height, info.display.aspect)
+            self._colour = matroska_colour(info.hdr)
+        self._extended = bool(self._patch or self._colour)
+        if self._extended:
             muxing = {"write_crc32": "0"}
-        self._patch = b""
         self.warnings += field_warnings(info, coding)
+        if wish.pixel_format is None:
+            self.warnings += depth_warnings(info, coding)
         tags = info.color if self._chroma == 0 else yuv_tags(info)
         if self._chroma != 420:
             tags = replace(tags, siting=0)
         self._tags = tags
-        self.plane_depth = self._depth if same_planes(info, tags, self._chroma) else None
+        self.plane_depth = self.bit_depth if same_planes(info, tags, self._chroma) else None
         options = dict(coding.options)
         if tags.siting:
             options["chroma_sample_location"] = SITINGS[tags.siting]
@@ -167,12 +177,10 @@ class ContainerSink:
                 self.warnings.append(f"{muxer} turns the picture, but does not move it")
         if display.aspect != 1:
             context.sample_aspect_ratio = display.aspect
-            if muxer in MATROSKA:
-                # PyAV cannot give a stream its aspect, which FFmpeg's muxer would write.
-                self._patch = display_size(*self._size, display.aspect)
-                self._stream.metadata["title"] = RESERVE
         if display.field_order != PROGRESSIVE:
             context.field_order = 1 + display.field_order
+        if self._extended:
+            self._stream.metadata["title"] = RESERVE
 
     def write(self, rgb: Frame) -> None:
         """Convert, encode and mux a frame, and what is heard and read until then."""
@@ -180,7 +188,10 @@ class ContainerSink:
             self.write_planes(rgb)
             return
         if self._chroma:
-            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self._depth))
+            self.write_planes(rgb_to_yuv(rgb, self._tags, self._chroma, self.bit_depth))
+            return
+        if self.bit_depth > 8:
+            self.write_planes([rgb[..., channel] for channel in (1, 2, 0)])
             return
         frame = av.VideoFrame(*self._size, self._format)
         pixels = view_plane(frame.planes[0], 4 * self._size[0], "u1")
@@ -220,8 +231,8 @@ class ContainerSink:
             self._container.mux(self._stream.encode(None))
             self._tracks.advance(None)
             self._container.close()
-        if self._patch:
-            extend_video(self._part, self._patch)
+        if self._extended:
+            extend_video(self._part, self._patch, self._colour)
         storage.commit(self._part, self._path)
 
     def abort(self) -> None:
@@ -245,6 +256,11 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
     if info.display.turned:
         turn = f"turned by {info.display.rotation} degrees"
         warnings.append(f"{format} cannot say that the picture is to be {turn}; it is not turned")
+    lost = ["PQ"] * (info.color.transfer == PQ) + ["HLG"] * (info.color.transfer == HLG)
+    if lost or info.hdr != NO_HDR:
+        what = [f"the transfer is {name}" for name in lost]
+        what += ["how bright the mastering display and the video are"] * (info.hdr != NO_HDR)
+        warnings.append(f"{format} cannot say {' and '.join(what)}")
     if format == "PNG" and info.display.aspect != 1:
         warnings.append(f"PNG files are written without the pixel aspect {info.display.aspect}")
     if extras.tracks:
@@ -254,9 +270,8 @@ def pictures_only(format: str, info: VideoInfo, extras: Extras) -> list[str]:
 
 
 class Y4mSink:
-    """Raw 8-bit planes, in a file or a pipe."""
+    """Raw planes, in a file or a pipe."""
 
-    bit_depth = 8
     coding: VideoFormat | None = None
 
     def __init__(
@@ -267,7 +282,7 @@ class Y4mSink:
         wish: Wish = AS_USUAL,
     ) -> None:
         """Write the header to the temporary file beside a path, or to a pipe."""
-        formats = [pixel_format(chroma, 8) for chroma in (420, 422, 444, 400)]
+        formats = [pixel_format(c, bits) for c in (420, 422, 444, 400) for bits in BIT_DEPTHS]
         wish.refuse("Y4M", pixel_formats=formats)
         self._path = path = target if isinstance(target, Path) else None
         self.warnings = pictures_only("Y4M", info, extras)
@@ -275,20 +290,22 @@ class Y4mSink:
         self.name = str(path) if path else pipe
         self._tags = yuv_tags(info)
         wished = parse_pixel_format(wish.pixel_format or "")
-        self._chroma = wished[0] if wished else info.chroma or 444
-        self.description = f"Y4M {'mono' if self._chroma == 400 else self._chroma} 8 bit"
+        self._chroma, self.bit_depth = wished or (info.chroma or 444, info.bit_depth)
+        space = "mono" if self._chroma == 400 else self._chroma
+        self.description = f"Y4M {space} {self.bit_depth} bit"
         if self._tags.specified and self._tags.matrix != default_matrix(info.height):
             self.warnings.append(
                 f"Y4M cannot say that the colour matrix is {self._tags.matrix} (H.273)"
             )
-        if self._tags.siting not in (0, 1, 2) or self._chroma != 420:
+        if self._tags.siting not in (0, 1, 2) or self._chroma != 420 or self.bit_depth > 8:
             self._tags = replace(self._tags, siting=0)
-        self.plane_depth = 8 if same_planes(info, self._tags, self._chroma) else None
+        self.plane_depth = self.bit_depth if same_planes(info, self._tags, self._chroma) else None
         header = Y4mHeader(
             width=info.width,
             height=info.height,
             frame_rate=info.frame_rate,
             chroma=self._chroma,
+            bit_depth=self.bit_depth,
             siting=self._tags.siting,
             full_range=self._tags.full_range,
             field_order=info.display.field_order,
@@ -306,7 +323,9 @@ class Y4mSink:
 
     def write(self, rgb: Frame) -> None:
         """Convert and append a frame."""
-        planes = rgb if isinstance(rgb, tuple) else rgb_to_yuv(rgb, self._tags, self._chroma)
+        planes = rgb
+        if not isinstance(planes, tuple):
+            planes = rgb_to_yuv(planes, self._tags, self._chroma, self.bit_depth)
         write_frame(self._stream, planes[:1] if self._chroma == 400 else planes)
 
     def commit(self) -> None:

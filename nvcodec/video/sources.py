@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 
 from nvcodec.errors import InputError
 from nvcodec.media import BOTTOM_FIRST, TOP_FIRST
 from nvcodec.video.frames import DEFAULT_RATE, InputFormat
+from nvcodec.video.hdr import LOST
 from nvcodec.video.planes import Picture, read_picture
 from nvcodec.video.template import chroma_siting
 from nvcodec.video.timing import storable
@@ -188,6 +189,10 @@ class FileSource:
         """Collect warnings about one frame, each sentence once."""
         if frame.is_corrupt:
             self._warn(f"the file is damaged: parts of frame {index} or later ones are guessed")
+        sides: Any = frame.side_data
+        for side in sides:
+            if side.type.name in LOST:
+                self._warn(f"{LOST[side.type.name]} in the frames: not kept")
 
     def _warn(self, message: str) -> None:
         kinds = {warning[:24] for warning in self.warnings}

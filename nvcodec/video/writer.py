@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from nvcodec import storage
+from nvcodec.depth import sample_type
 from nvcodec.errors import NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
 from nvcodec.video.coding import AS_USUAL, CONTAINERS, VideoFormat, Wish
@@ -45,7 +46,7 @@ class VideoWriter:
     warnings: list[str]
     """Sentences about what the output cannot hold."""
     bit_depth: int
-    """Of the frames that `write` takes: 8 (uint8) or 16 (uint16)."""
+    """Of the frames that `write` takes: 8 (uint8), or 9 to 16 (uint16)."""
     plane_depth: int | None
     """Of the video's own planes, where `write` takes them too; None: it takes RGB alone."""
     coding: VideoFormat | None
@@ -62,7 +63,7 @@ class VideoWriter:
         self.bit_depth = sink.bit_depth
         self.coding = sink.coding
         self.plane_depth = sink.plane_depth
-        self._kind = np.dtype(f"u{sink.bit_depth // 8}")
+        self._kind = np.dtype(sample_type(sink.bit_depth))
 
     def write(self, frame: Frame) -> None:
         """Append a frame (H, W, 3) of `bit_depth`, or the video's planes of `plane_depth`.

@@ -18,9 +18,11 @@ from nvcodec.video.frames import DEFAULT_RATE, resolve_tags
 from nvcodec.video.planes import Picture, check_size
 
 MAGIC = b"YUV4MPEG2"
+BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
+"""Bits per sample that are written."""
 _MAX_LINE = 4096
 _SITINGS = {"jpeg": 1, "mpeg2": 0, "paldv": 2, "": 1}
-"""What follows "420" in the header; plain 420 means JPEG's center."""
+"""What follows "420" in the header; plain 420 means JPEG's center, 420p10 and such say nothing."""
 _NAMES = {0: "mpeg2", 1: "jpeg", 2: "paldv"}
 _FIELD_ORDERS = {"p": PROGRESSIVE, "t": TOP_FIRST, "b": BOTTOM_FIRST, "m": TOP_FIRST}
 _CHROMA = re.compile(r"(420|422|444)(?:p(\d+))?|420(jpeg|mpeg2|paldv)|mono(\d*)")
@@ -54,9 +56,11 @@ class Y4mHeader:
 
 
 def format_header(header: Y4mHeader) -> bytes:
-    """Return the first line for `header` (8 bits), newline included."""
+    """Return the first line for `header`, newline included."""
     space = "mono" if header.chroma == 400 else str(header.chroma)
-    if header.chroma == 420:
+    if header.bit_depth > 8:
+        space += f"{'' if header.chroma == 400 else 'p'}{header.bit_depth}"
+    elif header.chroma == 420:
         space += _NAMES.get(header.siting, "mpeg2")
     rate = header.frame_rate
     colour_range = "FULL" if header.full_range else "LIMITED"
@@ -98,7 +102,7 @@ def parse_header(line: bytes, name: str) -> Y4mHeader:
         frame_rate=rate,
         chroma=chroma,
         bit_depth=bits,
-        siting=_SITINGS[match[3] or ""] if chroma == 420 else 0,
+        siting=_SITINGS[match[3] or ""] if chroma == 420 and bits == 8 else 0,
         full_range=ranges[0] == "FULL" if ranges else None,
         field_order=_FIELD_ORDERS.get(fields.get("I", "p"), PROGRESSIVE),
         aspect=_aspect(fields.get("A", "1:1")),
@@ -114,10 +118,11 @@ def _aspect(text: str) -> Fraction:
 
 
 def write_frame(stream: IO[bytes], planes: Sequence[Plane]) -> None:
-    """Append one 8-bit picture; `planes` are Y, U, V or Y alone."""
+    """Append one picture; `planes` are Y, U, V or Y alone."""
     stream.write(b"FRAME\n")
     for plane in planes:
-        stream.write(np.ascontiguousarray(plane).data)
+        little = np.ascontiguousarray(plane, plane.dtype.newbyteorder("<"))
+        stream.write(little.data.cast("B"))
 
 
 class Y4mSource:

@@ -57,7 +57,8 @@ def container(data: bytes) -> None:
     assert (strict is None) == bool(damage), f"damage is {damage}"
     if strict is not None:
         assert (stream.header, stream.segments) == (strict.header, strict.segments)
-        assert (stream.metadata, stream.display) == (strict.metadata, strict.display)
+        for part in ("metadata", "display", "hdr"):
+            assert getattr(stream, part) == getattr(strict, part)
     end = 0
     for segment in stream.segments:
         assert end <= segment.header.first_frame

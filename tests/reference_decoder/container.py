@@ -11,7 +11,7 @@ from typing import Any
 from reference_decoder.errors import Corrupt, TooLarge, Unsupported, check
 
 SIGNATURE = bytes.fromhex("89 4E 52 56 0D 0A 1A 0A")
-SINGLE = ("meTA", "tiME", "diSP", "chAP", "taGS")
+SINGLE = ("meTA", "tiME", "diSP", "hdRM", "chAP", "taGS")
 FORMATS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "i32": "<i", "i64": "<q"}
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 I32, I64 = 1 << 31, 1 << 63
@@ -53,6 +53,14 @@ DISPLAY = (
     ("field_order", "u8", 0, 2),
     *((name, "i32", -I32, I32 - 1) for name in "abucdvxyw"),
 )
+HDR = (
+    *((f"{name}_{axis}", "u16", 0, 50000) for name in ("red", "green", "blue", "white")
+      for axis in "xy"),
+    ("max_luminance", "u32", 0, U32),
+    ("min_luminance", "u32", 0, U32),
+    ("max_cll", "u16", 0, 65535),
+    ("max_fall", "u16", 0, 65535),
+)  # fmt: skip
 TRACK_HEADER = (
     ("kind", "u8", 1, 2),
     ("codec", "utf8", 1, 32),

@@ -19,14 +19,17 @@ def check_planes(header: Record) -> None:
     check(header["siting"] in ON_LUMA, "the siting is not supported")
 
 
-def planes(channels: np.ndarray, header: Record) -> list[np.ndarray]:
-    """Return 8-bit codes that are not rounded, from (3, height, width) in [0, 1]."""
-    black, span, chroma_span = (0, 255, 255) if header["full_range"] else (16, 219, 224)
+def planes(channels: np.ndarray, header: Record, bits: int = 8) -> list[np.ndarray]:
+    """Return codes that are not rounded, from (3, height, width) in [0, 1]."""
+    s = 2 ** (bits - 8)
+    black, span, chroma_span = 16 * s, 219 * s, 224 * s
+    if header["full_range"]:
+        black, span, chroma_span = 0, 2**bits - 1, 2**bits - 1
     found = [black + span * channels[0]]
     for channel in channels[1:] if header["chroma"] != 400 else ():
         for axis in HALVED[header["chroma"]]:
             channel = halve(channel, "yx".index(axis), axis in ON_LUMA[header["siting"]])
-        found.append(128 + chroma_span * (channel - 0.5))
+        found.append(128 * s + chroma_span * (channel - 0.5))
     return found
 
 

@@ -12,6 +12,7 @@ from reference_decoder.coder import RangeDecoder, Tensor, read_tensor
 from reference_decoder.container import (
     CHAPTER,
     DISPLAY,
+    HDR,
     TAG,
     Chunk,
     Reader,
@@ -55,6 +56,7 @@ class Video:
     metadata: str = ""
     times: tuple[Record, list[int]] | None = None
     display: Record | None = None
+    hdr: Record | None = None
     chapters: list[Record] = field(default_factory=list)
     tags: list[Record] = field(default_factory=list)
     tracks: list[Record] = field(default_factory=list)
@@ -70,20 +72,21 @@ class Video:
         with np.errstate(over="ignore", invalid="ignore"):
             return segment.network.draw(segment.weights, t)
 
-    def codes(self, index: int) -> np.ndarray:
-        """Return the 8-bit samples of frame `index` before they are rounded.
+    def codes(self, index: int, bits: int = 8) -> np.ndarray:
+        """Return the samples of frame `index`, of 8 to 16 bits, before they are rounded.
 
         RGB is (height, width, 3); the planes of Y'CbCr follow each other in one dimension.
         """
         y = self.values(index)
         y = np.where(np.isnan(y), 0, np.clip(y, 0, 1))
         if self.segment(index).header["arch_id"] & YUV:
-            return np.concatenate([plane.ravel() for plane in planes(y, self.header)])
-        return 255 * y.transpose(1, 2, 0)
+            return np.concatenate([plane.ravel() for plane in planes(y, self.header, bits)])
+        return (2**bits - 1) * y.transpose(1, 2, 0)
 
-    def frame(self, index: int) -> np.ndarray:
-        """Return the 8-bit samples of frame `index`, in the shape of `codes`."""
-        return np.rint(self.codes(index)).clip(0, 255).astype(np.uint8)
+    def frame(self, index: int, bits: int = 8) -> np.ndarray:
+        """Return the samples of frame `index`, in the shape of `codes`."""
+        kind = np.uint8 if bits == 8 else np.uint16
+        return np.rint(self.codes(index, bits)).clip(0, 2**bits - 1).astype(kind)
 
     def frames(self) -> np.ndarray:
         """Return all frames, which draw the same."""
@@ -104,6 +107,8 @@ def decode(data: bytes) -> Video:
             video.times = read_times(chunk.payload, header["n_frames"])
         elif chunk.type == "diSP":
             video.display = whole(chunk.payload, DISPLAY)
+        elif chunk.type == "hdRM":
+            video.hdr = whole(chunk.payload, HDR)
         elif chunk.type == "chAP":
             video.chapters = read_records(chunk.payload, CHAPTER, 1024)
         elif chunk.type == "taGS":

@@ -530,6 +530,18 @@ FAULTY: dict[str, Fault] = {
     "display-fields": fault(
         "field_order 3", lambda: extra("diSP", display(field_order=3)), "field_order is 3"
     ),
+    "hdr-short": fault(
+        "hdRM without its last byte", lambda: extra("hdRM", bytes(27)), "hdRM chunk ends", CUT
+    ),
+    "hdr-long": fault("hdRM with a byte too many", lambda: extra("hdRM", bytes(29)), "too many"),
+    "hdr-primary": fault(
+        "red_x 50001", lambda: extra("hdRM", struct.pack("<H", 50001) + bytes(26)),
+        "red_x is 50001",
+    ),
+    "hdr-twice": fault(
+        "Two hdRM chunks", lambda: with_chunks(plain(), *[("hdRM", bytes(28))] * 2),
+        "2 hdRM chunks",
+    ),
     "chapter-title": fault(
         "A chapter's title of other bytes",
         lambda: extra("chAP", struct.pack("<IIqqH", 1, 1, 0, 1, 1) + b"\xff"), "not UTF-8",

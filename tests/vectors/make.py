@@ -68,6 +68,8 @@ def key_info(path: Path) -> dict[str, Any]:
     """Return what `nvcodec info --json` says that must not change."""
     info = describe_file(path)
     picked = {key: info[key] for key in INFO_KEYS}
+    if info["hdr"] is not None:
+        picked["hdr"] = info["hdr"]
     segments = [{key: segment[key] for key in SEGMENT_KEYS} for segment in info["segments"]]
     # Tuples become lists, as they are read back.
     return json.loads(json.dumps(picked | {"segments": segments}))

@@ -30,7 +30,7 @@ from reference_decoder import decode
 import nvcodec
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.header import Stream, pack_stream, unpack_stream
-from nvcodec.media import Chapter, Display, Extras, Packet, Tag, Timing, Track, TrackHeader
+from nvcodec.media import Chapter, Display, Extras, Hdr, Packet, Tag, Timing, Track, TrackHeader
 
 Recipe = tuple[str, Callable[[], bytes]]
 
@@ -154,6 +154,11 @@ CHAPTERS = (
 TAGS = (Tag(key="title", value="A small clip"), Tag(key="comment", value=""))
 TIMING = Timing(time_base=Fraction(1, 1000), pts=[-40, 0, 33, 100, 140], duration=25)
 TURNED = Display(sar_num=4, sar_den=3, field_order=1, a=0, b=1 << 16, c=-(1 << 16), d=0)
+MASTERING = Hdr(
+    red_x=34000, red_y=16000, green_x=13250, green_y=34500, blue_x=7500, blue_y=3000,
+    white_x=15635, white_y=16450, max_luminance=10_000_000, min_luminance=50, max_cll=1000,
+    max_fall=400,
+)  # fmt: skip
 ODD = {"width": 23, "height": 37}
 
 COMMON: dict[str, Recipe] = {
@@ -190,6 +195,16 @@ COMMON: dict[str, Recipe] = {
         lambda: with_extras(
             encoded("hnerv", 1500),
             extras=Extras(tracks=(SOUND, SUBTITLES), chapters=CHAPTERS, tags=TAGS),
+        ),
+    ),
+    "hdr10": (
+        "HNeRV of a 10-bit 4:2:0 source: BT.2020, PQ, light of display and video",
+        lambda: with_extras(
+            encoded(
+                "hnerv", 2500,
+                video={"codec": "ffv1", "pixel_format": "yuv420p10le", "tags": (9, 1, 9, 16)},
+            ),
+            hdr=MASTERING,
         ),
     ),
     "times": (
@@ -502,6 +517,10 @@ UNCOMMON: dict[str, Recipe] = {
         lambda: with_chunks(
             plain(extras=Extras(tracks=(Track(SOUND.header, ()),))), ("chAP", b""), ("taGS", b"")
         ),
+    ),
+    "light": (
+        "MaxFALL alone, of a 12-bit 4:2:2 source",
+        lambda: plain(chroma=422, bit_depth=12, hdr=Hdr(max_fall=65535)),
     ),
     "first-time": (
         "Times of one run, far in the past",

@@ -92,7 +92,7 @@ def _central(path: Path, data: bytes) -> bytes:
         width, height = reader.info.width, reader.info.height
         if width <= MAX_WIDTH and height <= MAX_HEIGHT:
             return data
-        rgb = next(iter(reader))
+        rgb, bit_depth = next(iter(reader)), reader.info.bit_depth
     left, top = max(0, width - MAX_WIDTH) // 2, max(0, height - MAX_HEIGHT) // 2
     part = rgb[top : top + MAX_HEIGHT, left : left + MAX_WIDTH]
-    return PngEncoder(part.shape[1], part.shape[0]).encode(part)
+    return PngEncoder(part.shape[1], part.shape[0], bit_depth).encode(part)
