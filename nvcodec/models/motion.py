@@ -23,7 +23,7 @@ def camera_motion(frames: Tensor) -> Tensor:
     aligned by Gauss-Newton steps to a mosaic of the frames before it, from the middle frame
     outwards; pixels that move otherwise are outliers and count little (Geman-McClure weights).
     """
-    grey = torch.cat([_grey(frame) for frame in frames.split(16)])  # type: ignore[no-untyped-call]
+    grey = small_luma(frames)[:, None]
     n = len(grey)
     maps = torch.eye(2, 3, device=grey.device).repeat(n, 1, 1)
     middle = n // 2
@@ -37,12 +37,15 @@ def camera_motion(frames: Tensor) -> Tensor:
     return _centre(maps)
 
 
-def _grey(frames: Tensor) -> Tensor:
-    """Return the luma (N, 1, h, w) of frames at a size of at most 160 samples."""
+def small_luma(frames: Tensor) -> Tensor:
+    """Return the luma (N, h, w) in [0, 1] of frames (N, 3, H, W) uint8, 160 samples at most."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(1, 3, 1, 1) / 255
-    luma = (frames.float() * weights).sum(1, keepdim=True)
-    scale = max(1, math.ceil(max(luma.shape[-2:]) / _LONG_SIDE))
-    return F.avg_pool2d(luma, scale, ceil_mode=True) if scale > 1 else luma
+    scale = max(1, math.ceil(max(frames.shape[-2:]) / _LONG_SIDE))
+    parts = []
+    for part in frames.split(16):  # type: ignore[no-untyped-call]
+        luma = (part.float() * weights).sum(1, keepdim=True)
+        parts.append(F.avg_pool2d(luma, scale, ceil_mode=True) if scale > 1 else luma)
+    return torch.cat(parts)[:, 0]
 
 
 def _centre(maps: Tensor) -> Tensor:
