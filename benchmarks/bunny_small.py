@@ -19,6 +19,7 @@ import nvcodec
 
 def measure(clip: str, bpp: float, arguments: argparse.Namespace) -> dict[str, Any]:
     options = nvcodec.EncodeOptions(
+        arch=arguments.arch,
         target=nvcodec.Target(bpp=bpp),
         preset=arguments.preset,
         max_time_s=arguments.max_time,
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--bpp", type=float, nargs="+", default=[0.05])
+    parser.add_argument("--arch", default="auto")
     parser.add_argument("--preset", default="medium")
     parser.add_argument("--max-time", type=float, help="seconds for each encode")
     parser.add_argument("--frames", type=int, default=132)

@@ -34,6 +34,8 @@ class IntField:
     """0 for a scalar; else the field is a u8 count (1..max_items) followed by that many items."""
     names: tuple[str, ...] = ()
     """What the values 0, 1, 2... mean, where they stand for names."""
+    absent: int | None = None
+    """What a record that ends before this field means by that; None: it must not."""
 
 
 def _field(
@@ -44,16 +46,21 @@ def _field(
     max_items: int,
     default: Any = None,
     names: tuple[str, ...] = (),
+    absent: int | None = None,
 ) -> Any:
-    spec = IntField(kind, lo, hi, doc, max_items, names)
+    spec = IntField(kind, lo, hi, doc, max_items, names, absent)
     if default is None:
         return dataclasses.field(metadata={"spec": spec})
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 
-def u8(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
-    """Declare an unsigned 8-bit field with values lo..hi."""
-    return _field("u8", lo, hi, doc, 0, default)
+def u8(lo: int, hi: int, doc: str, default: int | None = None, *, absent: int | None = None) -> Any:
+    """Declare an unsigned 8-bit field with values lo..hi.
+
+    A field that a later version adds at the end of a record is `absent` from older ones, and is
+    left out of newer ones where it has that value.
+    """
+    return _field("u8", lo, hi, doc, 0, default, absent=absent)
 
 
 def u16(lo: int, hi: int, doc: str, default: int | None = None) -> Any:
@@ -227,7 +234,10 @@ def pack(obj: Any) -> bytes:
     """Return the bytes of a dataclass declared with this module's fields; raise ValueError."""
     check(obj)
     out = bytearray()
-    for name, spec in _specs(obj):
+    specs = _specs(obj)
+    while specs and specs[-1][1].absent == getattr(obj, specs[-1][0]):
+        specs.pop()
+    for name, spec in specs:
         value = getattr(obj, name)
         if spec.kind in _LENGTHS:
             data = value.encode() if spec.kind == "utf8" else value
@@ -245,7 +255,9 @@ def unpack(cls: type[T], reader: ByteReader) -> T:
     values: dict[str, Any] = {}
     for name, spec in _specs(cls):
         offset = reader.offset
-        if spec.kind in _LENGTHS:
+        if spec.absent is not None and reader.n_left == 0:
+            values[name] = spec.absent
+        elif spec.kind in _LENGTHS:
             values[name] = _unpack_bytes(cls.__qualname__, name, spec, reader)
         elif spec.max_items:
             n_items = reader.integer("u8")
@@ -280,7 +292,7 @@ def describe(cls: Any) -> list[tuple[str, str, str, str]]:
             name,
             f"{spec.kind}[1..{spec.max_items}]" if spec.max_items else spec.kind,
             f"{spec.lo}..{spec.hi}" + (" bytes" if spec.kind in _LENGTHS else ""),
-            spec.doc,
+            spec.doc + ("" if spec.absent is None else f"; {spec.absent} where the record ends"),
         )
         for name, spec in _specs(cls)
     ]

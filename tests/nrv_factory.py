@@ -43,7 +43,7 @@ def make_network(n_frames, width, height, seed, arch, target):
         torch.nn.init.normal_(model.get_parameter(name), std=4.0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
-    quantizer.initialize(parameters, fine_names=tuple(parameters))
+    quantizer.initialize(parameters, step_shares=dict.fromkeys(parameters, 0.02))
     return make_file(plan, info, quantizer.quantize(parameters), b"")
 
 

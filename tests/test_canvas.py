@@ -1,5 +1,6 @@
 """Canvas: its formula, its motion, and frames of any size and number."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from nvcodec import fields
 from nvcodec.errors import UsageError
 from nvcodec.models.base import count_params, shape_only
 from nvcodec.models.canvas import MOTION_UNIT, Canvas, CanvasConfig
+from nvcodec.models.local_motion import local_motion
 from nvcodec.models.motion import camera_motion
 
 CONFIG = CanvasConfig(
@@ -55,12 +57,14 @@ def resize(x, h, w):
     return bilinear(x, rows, columns)
 
 
-def look(canvas, motion, margin, h, w):
+def look(canvas, motion, flow, margin, h, w):
     matrix = (np.array([[1, 0, 0], [0, 1, 0]]) + motion.reshape(2, 3) / 128) / (1 + margin / 100)
     y, x = np.meshgrid(
         2 * (np.arange(h) + 0.5) / h - 1, 2 * (np.arange(w) + 0.5) / w - 1, indexing="ij"
     )
     seen = np.einsum("ab,bhw->ahw", matrix, np.stack([x, y, np.ones_like(x)]))
+    if flow is not None:
+        seen = seen + resize(flow, h, w) / 128
     columns = np.clip(((seen[0] + 1) * canvas.shape[2] - 1) / 2, 0, canvas.shape[2] - 1)
     rows = np.clip(((seen[1] + 1) * canvas.shape[1] - 1) / 2, 0, canvas.shape[1] - 1)
     return bilinear(canvas, rows, columns)
@@ -103,27 +107,41 @@ def plain_frame(model, t):
             y = gelu(y) if layer == "expand" else y
         return x + y
 
-    def seen(i, h, w):
+    def seen(name, h, w):
         if config.motion == 0:
-            return resize(p[f"canvases.{i}"], h, w)
-        return look(p[f"canvases.{i}"], p["motion"][t], config.margin_percent, h, w)
+            return resize(p[name], h, w)
+        flow = p["flow"][t] if config.motion == 2 else None
+        return look(p[name], p["motion"][t], flow, config.margin_percent, h, w)
 
     slow = [p[f"slow_grids.{i}"] for i in range(len(config.grid_channels) - 1)]
     features = [resize(p["grid"][t], h, w)]
     features += [resize(at_time(grid, t, model.n_frames), h, w) for grid in slow]
-    x = conv(np.concatenate([*features, seen(0, h, w)]), "stems.0")
+    x = conv(np.concatenate([*features, seen("canvases.0", h, w)]), "stems.0")
     for i in range(len(config.widths)):
         if i > 0:
             x = shuffle(conv(x, f"ups.{i - 1}"), config.strides[i - 1])
             h, w = x.shape[1:]
-            x = gelu(x + conv(seen(i, h, w), f"stems.{i}"))
+            x = gelu(x + conv(seen(f"canvases.{i}", h, w), f"stems.{i}"))
         for b in range(config.depths[i]):
             x = block(x, f"stages.{i}.{b}")
-    y = shuffle(conv(x, "head"), config.strides[-1])[:, : model.height, : model.width]
+    y = shuffle(conv(x, "head"), config.strides[-1])
+    y, gates = y[:3], y[3:]
+    if config.detail_channels:
+        inside = gates * seen("detail", *y.shape[1:])
+        y = y + np.einsum("ck,khw->chw", p["mix.weight"][:, :, 0, 0], inside)
+    y = y[:, : model.height, : model.width]
     return 1 / (1 + np.exp(-y)) if config.output == 1 else np.tanh(y) / 2 + 0.5
 
 
-@pytest.mark.parametrize("changes", [{}, {"motion": 0}, {"output": 0, "kernel": 5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"motion": 0},
+        {"motion": 1, "detail_channels": 0},
+        {"output": 0, "kernel": 5, "detail_channels": 2},
+    ],
+)
 def test_draw_equals_the_formula(changes):
     model = small_model(**changes)
     model.motion.data.mul_(20)
@@ -135,8 +153,23 @@ def test_draw_equals_the_formula(changes):
 
 def test_tensor_order_is_that_of_the_specification():
     names = [name for name, _ in small_model().named_parameters()]
-    kinds = list(dict.fromkeys(name.split(".")[0] for name in names))
-    assert kinds == ["motion", "grid", "slow_grids", "canvases", "stems", "stages", "ups", "head"]
+    kinds = " ".join(dict.fromkeys(name.split(".")[0] for name in names))
+    fields = "motion flow grid detail slow_grids canvases"
+    assert kinds == f"{fields} stems stages ups head mix"
+
+
+def test_configs_of_the_first_version_are_as_they_were():
+    old = dataclasses.replace(CONFIG, motion=1, detail_channels=0)
+    packed = fields.pack(old)
+    assert len(fields.pack(CONFIG)) == len(packed) + 1
+    assert fields.unpack(CanvasConfig, fields.ByteReader(packed, "a config")) == old
+    assert fields.unpack(CanvasConfig, fields.ByteReader(packed + b"\0", "a config")) == old
+
+
+def test_a_canvas_of_full_resolution_needs_a_budget():
+    assert Canvas.solve(90_000, 132, 180, 320).detail_channels == 0
+    assert Canvas.solve(235_000, 132, 180, 320).detail_channels == 1
+    assert Canvas.solve(235_000, 132, 180, 320, detail_channels=0).detail_channels == 0
 
 
 @pytest.mark.parametrize(
@@ -207,6 +240,27 @@ def test_motion_starts_from_the_estimate():
     model.prepare(torch.from_numpy(frames).to(torch.uint8)[:, None].repeat(1, 3, 1, 1))
     drift = model.motion.detach()[:, 2] * MOTION_UNIT * 48
     assert float((drift.diff() - 2).abs().max()) < 0.4
+
+
+def test_flow_of_what_moves_is_found():
+    scene = textured(60, 140)
+    frames = np.stack([scene[:, 20:116]] * 7)
+    for t in range(7):
+        frames[t, :, 40:] = scene[:, 60 + 2 * t : 116 + 2 * t]
+    video = torch.from_numpy(frames).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
+    still = torch.eye(2, 3).repeat(7, 1, 1) / 1.12
+    flow = local_motion(video, still, (6, 10), 0.12) * 1.12 * 96 / 2
+    speed = (flow[6] - flow[0]) / 6
+    assert float((speed[0, :, 6:9] - 2).abs().max()) < 0.7
+    assert float(speed[0, :, :3].abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3, 20, 30), (3, 3, 16, 16)])
+def test_flow_of_next_to_nothing_is_finite(shape):
+    maps = torch.eye(2, 3).repeat(shape[0], 1, 1)
+    flow = local_motion(torch.full(shape, 99, dtype=torch.uint8), maps, (1, 2), 0.0)
+    assert flow.shape == (shape[0], 2, 1, 2)
+    assert torch.isfinite(flow).all()
 
 
 @pytest.mark.parametrize(("n_frames", "width", "height"), [(1, 32, 32), (5, 33, 47), (6, 64, 36)])

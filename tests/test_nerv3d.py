@@ -273,7 +273,7 @@ def coded(request, tmp_path_factory):
     """Seven frames, so that the last clip is not full, their file and result."""
     frames = small_frames()
     path = write_clip(tmp_path_factory.mktemp("clip"), frames)
-    passes = {2: 60, 4: 120}[request.param]
+    passes = {2: 100, 4: 160}[request.param]
     options = small_options(passes, model={"clip_frames": request.param})
     data, result = nvcodec.encode(path, None, options, device="cpu")
     return data, result, frames, path

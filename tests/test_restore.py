@@ -113,7 +113,7 @@ def test_the_network_continues_into_the_hole(tmp_path):
     down, across = np.mgrid[0:HEIGHT, 0:WIDTH]
     ramp = np.stack([3 * down + 2 * across + 20, 200 - 2 * down, 4 * across], axis=-1)
     path = lossless(tmp_path / "ramp.mkv", [ramp.astype(np.uint8)] * 2)
-    options = EncodeOptions(target=Target(bpp=4.0), passes=150, batch=1)
+    options = EncodeOptions(target=Target(bpp=4.0), passes=300, batch=1)
     result = nvcodec.restore(path, tmp_path / "out.mkv", options, mask="boxes:6", device="cpu")
     hole = boxes(6, HEIGHT, WIDTH)
     flat = np.square(ramp[hole] - ramp[~hole].mean(0)).mean()

@@ -353,7 +353,7 @@ class Fit:
         self.quantizer.initialize(
             self.parameters(),
             steady_names=self.model.steady_names,
-            fine_names=self.model.fine_names,
+            step_shares=self.model.step_shares,
         )
         self._renew_optimizers()
 

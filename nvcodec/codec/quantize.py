@@ -8,6 +8,8 @@ under that distribution (see rate_model.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -23,8 +25,8 @@ Mode = Literal["noise", "hard"]
 MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
 _MIN_SCALE = 0.05
-_STEP, _FINE_STEP = 0.25, 0.02
-"""First steps as shares of a row's deviation."""
+_STEP = 0.25
+"""First steps as a share of a row's deviation."""
 _LOG2E = 1 / math.log(2.0)
 
 
@@ -98,7 +100,7 @@ class Quantizer(nn.Module):
         parameters: dict[str, Tensor],
         *,
         steady_names: tuple[str, ...] = (),
-        fine_names: tuple[str, ...] = (),
+        step_shares: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Set each step to a share of its row's deviation, or to fill the capped levels.
 
@@ -107,7 +109,7 @@ class Quantizer(nn.Module):
         for name in self.specs:
             rows = self._rows(name, parameters[name].float())
             deviation = rows.square().mean(1).sqrt().clamp_min(1e-6)
-            step = (_FINE_STEP if name in fine_names else _STEP) * deviation
+            step = step_shares.get(name, _STEP) * deviation
             step = torch.maximum(step, rows.abs().amax(1) / (self.cap[name] + 0.49))
             self.log_step[self.rows[name]].copy_(step.log())
             if name in steady_names:
@@ -124,8 +126,9 @@ class Quantizer(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return parameters as a decoder would see them, and the estimated bits of all of them.
 
-        "noise" adds uniform noise of one step; "hard" rounds the symbols, and the steps to the
-        eighths of an octave that the file can say, with the gradient of the identity.
+        "noise" adds uniform noise of one step; "hard" rounds the symbols, with the gradient of the
+        identity, and keeps the steps, as the eighths of an octave that the file can say: one eighth
+        more in a large row would change the whole file by several percent.
         Latents may be given as the entries of some clips only; with `previous`, the entries of the
         clips before them (0 for the first), the bits are those of the difference in symbols.
         """
@@ -135,7 +138,7 @@ class Quantizer(nn.Module):
             # A step that is not a number makes the loss none, which the caller looks at.
             sane = steps.detach().nan_to_num(1.0).clamp(1e-30, 1e30)
             eighths = step_size(step_index(sane.cpu().double().numpy()))
-            steps = steps + (torch.from_numpy(eighths).to(steps) - steps).detach()
+            steps = torch.from_numpy(eighths).to(steps)
         scales = self.log_scale.exp() + _MIN_SCALE
         flat = torch.cat([value.reshape(-1) for value in values.values()])
         noise = None

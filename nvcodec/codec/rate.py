@@ -27,14 +27,14 @@ class RateController:
     """mu as the loss uses it: with a share that answers the present error at once."""
 
     def update(self, bits: float) -> None:
-        """Move mu by at most 3 % after a step that was estimated at `bits`."""
+        """Move mu by at most 10 % after some steps, the last of which is estimated at `bits`."""
         # A run that diverges may be estimated far beyond its file, and the sum below nothing.
         error = math.log(max(1e-3, (bits + self.overhead_bits) / self.target_bits))
-        self.mu *= math.exp(0.03 * max(-1.0, min(1.0, 8 * error)))
+        self.mu *= math.exp(max(-0.1, min(0.1, 1.5 * error)))
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
-        # Rounding itself adds 2 to 3 % when it starts, and the falling learning rate leaves
-        # little time to work that off by the slow term alone.
-        self.pressure = self.mu * math.exp(max(-0.5, min(0.5, 10 * error)))
+        # Once values are rounded and the learning rate is low, size answers slowly; what is left
+        # to the exact fit costs far more quality than a strong push here.
+        self.pressure = self.mu * math.exp(max(-1.0, min(1.0, 30 * error)))
 
 
 MAX_DEADZONE = 0.25

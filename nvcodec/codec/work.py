@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from nvcodec import __version__, fields
+from nvcodec.bitstream.container import VERSION_MINOR
 from nvcodec.bitstream.extras import (
     pack_display,
     pack_extras,
@@ -152,7 +153,7 @@ def make_file(
     color = info.color
     yuv = plan.fit.color == "yuv"
     header = StreamHeader(
-        version_minor=int(yuv),
+        version_minor=VERSION_MINOR,
         width=plan.width,
         height=plan.height,
         n_frames=plan.n_frames,
@@ -298,15 +299,16 @@ class EncodeWork:
         """Return the file that holds these tensors, without the copied tracks."""
         return make_file(plan, self.source.info, tensors, self.metadata, self.words)
 
-    def make_fit(self, plan: Plan) -> Fit:
-        """Return a new run from the plan's seed."""
+    def make_fit(self, plan: Plan, *, prepare: bool = True) -> Fit:
+        """Return a new run from the plan's seed; prepare sets starting values from the frames."""
 
         def measure_bits(tensors: list[QTensor]) -> float:
             return 8.0 * len(self.file(plan, tensors))
 
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
-        model.prepare(self.frames, peak(self.source.info.bit_depth))
+        if prepare:
+            model.prepare(self.frames, peak(self.source.info.bit_depth))
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
         fit = plan.fit
@@ -318,7 +320,7 @@ class EncodeWork:
         last = replace(settings, analysis_share=0.0, float_share=0.0, prune_at=(0.0,))
         best = []
         for phase in (settings, last):
-            fit = self.make_fit(replace(plan, fit=phase))
+            fit = self.make_fit(replace(plan, fit=phase), prepare=False)
             seconds = math.inf
             for _ in range(_TRIAL_STEPS):
                 started = time.perf_counter()

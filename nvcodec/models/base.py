@@ -31,8 +31,8 @@ class VideoModel(nn.Module):
     """Latents whose entries change little, so that training estimates the rate of differences."""
     field_names: ClassVar[tuple[str, ...]] = ()
     """Parameters, by the start of their names, that are pictures, not matrices to multiply by."""
-    fine_names: ClassVar[tuple[str, ...]] = ()
-    """Latents that need steps far below their deviation, such as coordinates."""
+    step_shares: ClassVar[dict[str, float]] = {}
+    """First steps as shares of the deviation, for tensors that need finer ones than others."""
     density: ClassVar[float] = 1.0
     """Bits a parameter that suit this architecture, relative to plain convolutions."""
     bf16_on_cpu: ClassVar[bool] = True

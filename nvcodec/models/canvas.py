@@ -1,15 +1,17 @@
 """Canvas: feature pictures larger than the frame, moved by each frame's camera motion.
 
 What stays in the scene is kept once, in static canvases that every frame sees through its own
-affine map; what changes lives in small grids over time (HiNeRV, arXiv 2306.09818; NVRC, arXiv
-2409.07414). ConvNeXt blocks at low resolutions and PixelShuffle turn both into a picture.
+affine map and a coarse flow; what changes lives in small grids over time (HiNeRV, arXiv
+2306.09818; NVRC, arXiv 2409.07414). ConvNeXt blocks at low resolutions and PixelShuffle turn both
+into a picture. Detail comes from a canvas of the full resolution: PixelShuffle cannot place what
+moves by parts of its cells.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +20,18 @@ from torch import Tensor, nn
 from nvcodec.fields import choice, u8, u8_list
 from nvcodec.models.base import VideoModel, parse_options, widest
 from nvcodec.models.layers import OUTPUT_NAMES, activate, squash
+from nvcodec.models.local_motion import local_motion
 from nvcodec.models.motion import camera_motion
 from nvcodec.models.strides import grid_size
 
-MOTION_NAMES = ("none", "affine")
+MOTION_NAMES = ("none", "affine", "flow")
 MOTION_UNIT = 1 / 128
 """What a motion value of 1 adds to an affine coefficient: learning rates suit values near 1."""
 MAX_WIDTH = 255
 MAX_STAGES = 5
 _BASE_CELLS = 3600
+_DETAIL_SHARE = 0.3
+"""A canvas of full resolution pays where the frame has at most this share of all values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +46,9 @@ class CanvasConfig:
     margin_percent: int = u8(0, 255, "how much larger a canvas is than the frame", 12)
     expansion: int = u8(1, 8, "widening inside a block", 2)
     kernel: int = u8(1, 11, "size of depthwise kernels, odd", 3)
-    motion: int = choice(MOTION_NAMES, "how canvases move", 1)
+    motion: int = choice(MOTION_NAMES, "how canvases move", 2)
     output: int = choice(OUTPUT_NAMES, "last function", 1)
+    detail_channels: int = u8(0, 255, "channels of the canvas of full resolution", 1, absent=0)
 
 
 class Block(nn.Module):
@@ -69,10 +75,9 @@ class Canvas(VideoModel):
 
     Config = CanvasConfig
     config: CanvasConfig
-    latent_names = ("motion", "grid")
-    steady_names = ("motion",)
-    fine_names = ("motion",)
-    field_names = ("canvases", "slow_grids")
+    steady_names = ("motion", "flow")
+    step_shares: ClassVar = {"motion": 0.15, "flow": 0.15}
+    field_names = ("canvases", "slow_grids", "detail")
     density = 0.5
 
     def __init__(self, config: CanvasConfig, n_frames: int, height: int, width: int) -> None:
@@ -88,8 +93,14 @@ class Canvas(VideoModel):
         for stride in config.strides:
             self.sizes.append((self.sizes[-1][0] * stride, self.sizes[-1][1] * stride))
         first, *slow = config.grid_channels
+        self.latent_names = ("motion", "flow", "grid") if config.motion == 2 else ("motion", "grid")
         self.motion = nn.Parameter(torch.zeros(n_frames, 6))
+        if config.motion == 2:
+            self.flow = nn.Parameter(torch.zeros(n_frames, 2, *_coarse(base, 1)))
         self.grid = nn.Parameter(1e-3 * torch.randn(n_frames, first, *_coarse(base, 0)))
+        if config.detail_channels:
+            size = _enlarge(self.sizes[-1], config.margin_percent)
+            self.detail = nn.Parameter(1e-3 * torch.randn(config.detail_channels, *size))
         self.slow_grids = nn.ParameterList(
             1e-3 * torch.randn(-(-n_frames >> i), channels, *_coarse(base, i))
             for i, channels in enumerate(slow, 1)
@@ -113,36 +124,53 @@ class Canvas(VideoModel):
             stages.append(nn.Sequential(*blocks))
         self.stems, self.stages = nn.ModuleList(stems), nn.ModuleList(stages)
         self.ups = nn.ModuleList(ups)
-        self.head = nn.Conv2d(config.widths[-1], 3 * config.strides[-1] ** 2, 3, padding=1)
+        n_drawn = 3 + config.detail_channels
+        self.head = nn.Conv2d(config.widths[-1], n_drawn * config.strides[-1] ** 2, 3, padding=1)
+        if config.detail_channels:
+            self.mix = nn.Conv2d(config.detail_channels, 3, 1, bias=False)
+            with torch.no_grad():
+                self.mix.weight.fill_(1 / config.detail_channels)
+                # Detail is visible until the network learns where it is not.
+                self.head.bias.view(n_drawn, -1)[3:] = 1  # type: ignore[union-attr]
 
     @torch.no_grad()
     def prepare(self, frames: Tensor, peak: int = 255) -> None:
-        """Estimate the camera's motion."""
-        if self.config.motion:
-            still = torch.eye(2, 3, device=frames.device)
-            self.motion.copy_(((camera_motion(frames, peak) - still) / MOTION_UNIT).flatten(1))
+        """Estimate the motion of the camera and of what the scene holds."""
+        if self.config.motion == 0:
+            return
+        still = torch.eye(2, 3, device=frames.device)
+        self.motion.copy_(((camera_motion(frames, peak) - still) / MOTION_UNIT).flatten(1))
+        if self.config.motion == 2:
+            size = (self.flow.shape[2], self.flow.shape[3])
+            margin = self.config.margin_percent / 100
+            flow = local_motion(frames, self._maps(self.motion), size, margin, peak)
+            self.flow.copy_(flow / MOTION_UNIT)
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
         """Draw the frames with these indices."""
         config = self.config
         if latents is None:
-            latents = {"motion": self.motion[index], "grid": self.grid[index]}
-        maps = self._maps(latents["motion"])
+            latents = {name: getattr(self, name)[index] for name in self.latent_names}
+        maps, flow = self._maps(latents["motion"]), latents.get("flow")
         features = [_resize(latents["grid"], self.sizes[0])]
         for grid in self.slow_grids:
             features.append(_resize(self._at_times(grid, index), self.sizes[0]))
         canvases, stems = iter(self.canvases), iter(self.stems)
         if config.canvas_channels[0]:
-            features.append(self._look(next(canvases), maps, self.sizes[0]))
+            features.append(self._look(next(canvases), maps, flow, self.sizes[0]))
         x = next(stems)(torch.cat(features, 1).contiguous(memory_format=torch.channels_last))
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = F.pixel_shuffle(self.ups[i - 1](x), config.strides[i - 1])
                 if config.canvas_channels[i]:
-                    x = x + next(stems)(self._look(next(canvases), maps, self.sizes[i]))
+                    seen = self._look(next(canvases), maps, flow, self.sizes[i])
+                    x = x + next(stems)(seen)
                 x = activate(0, x)
             x = stage(x)
         x = F.pixel_shuffle(self.head(x), config.strides[-1])
+        if config.detail_channels:
+            x, gates = x[:, :3], x[:, 3:]
+            x = x + self.mix(gates * self._look(self.detail, maps, flow, self.sizes[-1]))
         return squash(config.output, x[:, :, : self.height, : self.width])
 
     def _maps(self, motion: Tensor) -> Tensor:
@@ -151,12 +179,16 @@ class Canvas(VideoModel):
         maps = (still + MOTION_UNIT * motion).view(-1, 2, 3)
         return maps / (1 + self.config.margin_percent / 100)
 
-    def _look(self, canvas: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    def _look(
+        self, canvas: Tensor, maps: Tensor, flow: Tensor | None, size: tuple[int, int]
+    ) -> Tensor:
         """Return what every frame sees of a canvas (C, h, w): (B, C, *size)."""
         n = len(maps)
         if self.config.motion == 0:
             return _resize(canvas[None], size).expand(n, -1, -1, -1)
         where = F.affine_grid(maps, [n, len(canvas), *size], align_corners=False)
+        if flow is not None:
+            where = where + MOTION_UNIT * _resize(flow, size).permute(0, 2, 3, 1)
         picture = canvas[None].expand(n, -1, -1, -1)
         return F.grid_sample(picture, where, padding_mode="border", align_corners=False)
 
@@ -180,7 +212,8 @@ class Canvas(VideoModel):
             if i == 0 or self.config.canvas_channels[i]:
                 total += n_pixels * next(stems).weight.numel()  # type: ignore
             total += n_pixels * sum(p.numel() for p in stage.parameters() if p.ndim > 1)
-        return total + math.prod(self.sizes[-2]) * self.head.weight.numel()
+        total += math.prod(self.sizes[-2]) * self.head.weight.numel()
+        return total + math.prod(self.sizes[-1]) * 4 * self.config.detail_channels
 
     def peak_activations(self) -> int:
         """Return the values of the largest feature map of one padded frame."""
@@ -189,12 +222,13 @@ class Canvas(VideoModel):
             math.prod(size) * width * max(config.expansion, 1)
             for size, width in zip(self.sizes, config.widths, strict=False)
         ]
-        return max(*peaks, 3 * math.prod(self.sizes[-1]))
+        return max(*peaks, (3 + config.detail_channels) * math.prod(self.sizes[-1]))
 
     @classmethod
     def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
         """Return the smallest Config with these options."""
-        return _fill_options(1, height, width, parse_options(cls, options, solved=""))
+        parsed = {"detail_channels": 0} | parse_options(cls, options, solved="")
+        return _fill_options(1, height, width, parsed)
 
     @classmethod
     def solve(
@@ -202,6 +236,8 @@ class Canvas(VideoModel):
     ) -> CanvasConfig:
         """Return the widest Config with at most n_params values."""
         parsed = parse_options(cls, options, solved="")
+        if height * width > _DETAIL_SHARE * n_params:
+            parsed = {"detail_channels": 0} | parsed
         config: CanvasConfig = widest(
             cls,
             lambda w: _fill_options(w, height, width, parsed),

@@ -24,7 +24,7 @@ def camera_motion(frames: Tensor, peak: int = 255) -> Tensor:
     frame outwards; pixels that move otherwise are outliers and count little (Geman-McClure
     weights).
     """
-    grey = torch.cat([_grey(frame, peak) for frame in frames.split(16)])  # type: ignore[no-untyped-call]
+    grey = small_luma(frames, peak)[:, None]
     n = len(grey)
     maps = torch.eye(2, 3, device=grey.device).repeat(n, 1, 1)
     middle = n // 2
@@ -38,12 +38,15 @@ def camera_motion(frames: Tensor, peak: int = 255) -> Tensor:
     return _centre(maps)
 
 
-def _grey(frames: Tensor, peak: int) -> Tensor:
-    """Return the luma (N, 1, h, w) of frames at a size of at most 160 samples."""
+def small_luma(frames: Tensor, peak: int) -> Tensor:
+    """Return the luma (N, h, w) in [0, 1] of frames (N, 3, H, W) to peak, 160 samples at most."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(1, 3, 1, 1) / peak
-    luma = (frames.float() * weights).sum(1, keepdim=True)
-    scale = max(1, math.ceil(max(luma.shape[-2:]) / _LONG_SIDE))
-    return F.avg_pool2d(luma, scale, ceil_mode=True) if scale > 1 else luma
+    scale = max(1, math.ceil(max(frames.shape[-2:]) / _LONG_SIDE))
+    parts = []
+    for part in frames.split(16):  # type: ignore[no-untyped-call]
+        luma = (part.float() * weights).sum(1, keepdim=True)
+        parts.append(F.avg_pool2d(luma, scale, ceil_mode=True) if scale > 1 else luma)
+    return torch.cat(parts)[:, 0]
 
 
 def _centre(maps: Tensor) -> Tensor:

@@ -138,8 +138,14 @@ class Reader:
         check(lo <= value <= hi, "a field is out of its range")
         return value
 
-    def record(self, table: Iterable[tuple[str, str, int, int]]) -> Record:
-        return {name: self.value(kind, lo, hi) for name, kind, lo, hi in table}
+    def record(
+        self, table: Iterable[tuple[str, str, int, int]], absent: dict[str, int] | None = None
+    ) -> Record:
+        values = {}
+        for name, kind, lo, hi in table:
+            missing = self.left == 0 and name in (absent or {})
+            values[name] = absent[name] if missing else self.value(kind, lo, hi)
+        return values
 
     def end(self) -> None:
         check(self.left == 0, "bytes follow the last field")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -71,6 +71,8 @@ class Network:
     """`shapes` lists name, shape and whether it is temporal of all tensors in coding order."""
 
     fields: tuple[tuple[str, str, int, int], ...]
+    absent: ClassVar[dict[str, int]] = {}
+    """Last fields that a config may lack, and what it means then."""
     shapes: Shapes
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
@@ -386,9 +388,11 @@ class Canvas(Network):
         ("margin_percent", "u8", 0, 255),
         ("expansion", "u8", 1, 8),
         ("kernel", "u8", 1, 11),
-        ("motion", "u8", 0, 1),
+        ("motion", "u8", 0, 2),
         ("output", "u8", 0, 2),
+        ("detail_channels", "u8", 0, 255),
     )
+    absent: ClassVar = {"detail_channels": 0}
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -401,11 +405,17 @@ class Canvas(Network):
         self.sizes = [(h, w)]
         for s in strides:
             self.sizes.append((self.sizes[-1][0] * s, self.sizes[-1][1] * s))
+        detail = config["detail_channels"]
         self.shapes = [("motion", (n_frames, 6), True)]
+        if config["motion"] == 2:
+            self.shapes.append(("flow", (n_frames, 2, math.ceil(h / 8), math.ceil(w / 8)), True))
         for i, g in enumerate(grids):
             size = (math.ceil(h / 2 ** (i + 2)), math.ceil(w / 2 ** (i + 2)))
             name = f"slow_grids.{i - 1}" if i else "grid"
             self.shapes.append((name, (math.ceil(n_frames / 2**i), g, *size), i == 0))
+            if i == 0 and detail:
+                size = tuple(-(-side * (100 + p) // 100) for side in self.sizes[-1])
+                self.shapes.append(("detail", (detail, *size), False))
         with_canvas = [i for i in range(n) if canvases[i]]
         for j, i in enumerate(with_canvas):
             size = [-(-side * (100 + p) // 100) for side in self.sizes[i]]
@@ -427,7 +437,9 @@ class Canvas(Network):
         for i in range(1, n):
             name = f"ups.{i - 1}"
             self.shapes += pair(name, widths[i] * strides[i - 1] ** 2, widths[i - 1], 1, 1)
-        self.shapes += pair("head", 3 * strides[-1] ** 2, widths[-1], 3, 3)
+        self.shapes += pair("head", (3 + detail) * strides[-1] ** 2, widths[-1], 3, 3)
+        if detail:
+            self.shapes.append(("mix.weight", (3, detail, 1, 1), False))
 
     def draw(self, weights: Weights, t: int) -> Array:
         config = self.config
@@ -440,17 +452,23 @@ class Canvas(Network):
             slow = self.at_time(weights[f"slow_grids.{i}"], t)
             parts.append(resize(slow, *self.sizes[0]))
         if 0 in self.canvas_of:
-            parts.append(self.look(weights, 0, t))
+            parts.append(self.look(weights, self.canvas(weights, 0), self.sizes[0], t))
         x = layer(np.concatenate(parts), "stems.0")
         for i, depth in enumerate(config["depths"]):
             if i > 0:
                 x = layers.pixel_shuffle(layer(x, f"ups.{i - 1}"), config["strides"][i - 1])
                 if i in self.canvas_of:
-                    x = x + layer(self.look(weights, i, t), f"stems.{self.stem_of[i]}")
+                    seen = self.look(weights, self.canvas(weights, i), self.sizes[i], t)
+                    x = x + layer(seen, f"stems.{self.stem_of[i]}")
                 x = layers.gelu(x)
             for b in range(depth):
                 x = self.block(weights, f"stages.{i}.{b}", x)
-        return self.finish(layers.pixel_shuffle(layer(x, "head"), config["strides"][-1]))
+        z = layers.pixel_shuffle(layer(x, "head"), config["strides"][-1])
+        y, gates = z[:3], z[3:]
+        if len(gates):
+            seen = gates * self.look(weights, weights["detail"], self.sizes[-1], t)
+            y = y + np.tensordot(weights["mix.weight"][:, :, 0, 0], seen, 1)
+        return self.finish(y)
 
     def block(self, weights: Weights, name: str, x: Array) -> Array:
         z = layers.depthwise(
@@ -463,9 +481,11 @@ class Canvas(Network):
         z = layers.gelu(z) @ weights[f"{name}.project.weight"].T + weights[f"{name}.project.bias"]
         return x + np.moveaxis(z, -1, 0)
 
-    def look(self, weights: Weights, stage: int, t: int) -> Array:
-        canvas = weights[f"canvases.{self.canvas_of[stage]}"]
-        h, w = self.sizes[stage]
+    def canvas(self, weights: Weights, stage: int) -> Array:
+        return weights[f"canvases.{self.canvas_of[stage]}"]
+
+    def look(self, weights: Weights, canvas: Array, size: tuple[int, int], t: int) -> Array:
+        h, w = size
         if self.config["motion"] == 0:
             return resize(canvas, h, w)
         still = np.array([[1, 0, 0], [0, 1, 0]])
@@ -475,6 +495,8 @@ class Canvas(Network):
             2 * (np.arange(w) + 0.5) / w - 1, 2 * (np.arange(h) + 0.5) / h - 1, indexing="xy"
         )
         x, y = (m[i, 0] * u + m[i, 1] * v + m[i, 2] for i in range(2))
+        if self.config["motion"] == 2:
+            x, y = np.stack([x, y]) + resize(weights["flow"][t], h, w) / 128
         h_c, w_c = canvas.shape[1:]
         a = np.clip(((x + 1) * w_c - 1) / 2, 0, w_c - 1)
         b = np.clip(((y + 1) * h_c - 1) / 2, 0, h_c - 1)

@@ -128,7 +128,7 @@ def read_network(header: Record, segment: Record, config: bytes, words: bytes) -
         check_planes(header)
     architecture = ARCHITECTURES[arch_id & ~YUV]
     reader = Reader(config)
-    values = reader.record(architecture.fields)
+    values = reader.record(architecture.fields, architecture.absent)
     reader.end()
     network = architecture(values, segment["n_frames"], header["height"], header["width"])
     n_weights = sum(math.prod(shape) for _, shape, _ in network.shapes)

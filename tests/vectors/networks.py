@@ -67,7 +67,7 @@ def rounded(model: VideoModel, *, bits: int = 16) -> list[QTensor]:
     """Return the tensors of a network at the quantiser's first steps."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=bits, embed_bits=bits)
-    quantizer.initialize(parameters, fine_names=model.latent_names)
+    quantizer.initialize(parameters, step_shares=dict.fromkeys(model.latent_names, 0.02))
     return quantizer.quantize(parameters)
 
 

@@ -44,6 +44,8 @@ CANVAS = {
     "strides": (2, 2),
     "canvas_channels": (2, 1),
     "grid_channels": (2, 1),
+    "motion": 1,
+    "detail_channels": 0,
 }
 BASES = {"hnerv": HNERV, "nerv": NERV, "enerv": ENERV, "3dnerv": NERV3D, "canvas": CANVAS}
 
@@ -172,7 +174,10 @@ COMMON: dict[str, Recipe] = {
             model={"clip_frames": 4, "k_time": 5},
         ),
     ),
-    "canvas": ("Canvas as the encoder writes it by default", lambda: encoded("canvas", 2500)),
+    "canvas": ("Canvas as the encoder wrote it at first", lambda: encoded("canvas", 2500)),
+    "canvas-default": (
+        "Canvas as the encoder writes it by default", lambda: encoded("canvas", 4000)
+    ),
     "segments": (
         "Five segments of 1 to 5 frames, one of each architecture", lambda: steady(joined)
     ),
@@ -364,6 +369,22 @@ UNCOMMON: dict[str, Recipe] = {
     ),
     "canvas-stage": option(
         "canvas", "A single stage", widths=(6,), depths=(1,), strides=(4,), canvas_channels=(2,)
+    ),
+    "canvas-flow": option("canvas", "Canvases under a flow", motion=2, size={"n_frames": 4}),
+    "canvas-flow-odd": option(
+        "canvas", "A flow in one stage of odd frames, no canvas in the other", motion=2,
+        canvas_channels=(0, 2), size=ODD,
+    ),
+    "canvas-detail": option(
+        "canvas", "A canvas of full resolution under a flow", motion=2, detail_channels=1
+    ),
+    "canvas-details": option(
+        "canvas", "Three channels of full resolution under affine maps, odd frames",
+        detail_channels=3, size=ODD,
+    ),
+    "canvas-detail-still": option(
+        "canvas", "A canvas of full resolution that does not move, output tanh", motion=0,
+        detail_channels=2, output=0,
     ),
     "canvas-far": coded(
         "Motion that looks beyond the canvas, mirrors and turns it",

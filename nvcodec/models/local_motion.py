@@ -1,0 +1,81 @@
+"""Local motion of a video: a coarse flow for every frame, so that all frames see one picture."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nvcodec.models.motion import small_luma
+
+_BLURS = (6.0, 3.0, 1.5, 0.0)
+"""Deviations in samples, coarse to fine, so that what moves far is found as well."""
+_STEPS = 80
+_SMOOTHNESS = 0.3
+"""A flow that changes little from frame to frame and cell to cell costs few bits."""
+_PICTURE_LR, _FLOW_LR = 0.03, 0.004
+_FRAMES_AT_ONCE = 64
+
+
+@torch.enable_grad()
+def local_motion(
+    frames: Tensor, maps: Tensor, size: tuple[int, int], margin: float, peak: int = 255
+) -> Tensor:
+    """Return flows (N, 2, *size) that move, in x and y, where each frame looks at one picture.
+
+    frames (N, 3, H, W), 0 to peak; maps (N, 2, 3) are the affine maps that the flows refine, and
+    both are in coordinates that span [-1, 1] over a picture that is (1 + margin) times the frame.
+    The picture and the flows are fitted together by gradient steps, from strongly blurred frames to
+    sharp ones (registration by free-form deformation, Rueckert et al. 1999).
+    """
+    luma = small_luma(frames, peak)[:, None]
+    height, width = luma.shape[-2:]
+    grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
+    picture = luma.new_full((1, 1, *grown), float(luma.mean())).requires_grad_()
+    flow = luma.new_zeros(len(luma), 2, *size).requires_grad_()
+    where = F.affine_grid(maps, [len(luma), 1, height, width], align_corners=False)
+    everything = torch.arange(len(luma), device=luma.device)
+    for deviation in _BLURS:
+        seen = torch.cat([_blur(part, deviation) for part in torch.split(luma, _FRAMES_AT_ONCE)])
+        groups = [{"params": [picture], "lr": _PICTURE_LR}, {"params": [flow], "lr": _FLOW_LR}]
+        optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 - 0.9 * i / _STEPS)
+        for _ in range(_STEPS):
+            optimizer.zero_grad()
+            for part in torch.split(everything, _FRAMES_AT_ONCE):
+                moved = F.interpolate(
+                    flow[part], size=(height, width), mode="bilinear", align_corners=False
+                )
+                drawn = F.grid_sample(
+                    picture.expand(len(part), -1, -1, -1),
+                    where[part] + moved.permute(0, 2, 3, 1),
+                    padding_mode="border",
+                    align_corners=False,
+                )
+                error = ((drawn - seen[part]).square() + 1e-4).sqrt().sum()
+                (error / luma.numel()).backward()  # type: ignore[no-untyped-call]
+            roughness = 2 * _change(flow, 0) + _change(flow, 2) + _change(flow, 3)
+            if isinstance(roughness, Tensor):
+                (_SMOOTHNESS * roughness).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return flow.detach()
+
+
+def _change(flow: Tensor, axis: int) -> Tensor | float:
+    """Return the mean magnitude of differences along an axis; 0 where there is one entry."""
+    return flow.diff(dim=axis).abs().mean() if flow.shape[axis] > 1 else 0.0
+
+
+def _blur(x: Tensor, deviation: float) -> Tensor:
+    """Convolve (N, 1, H, W) with a Gaussian of this deviation in samples."""
+    if deviation == 0:
+        return x
+    n = math.ceil(2 * deviation)
+    distance = torch.arange(-n, n + 1, device=x.device, dtype=x.dtype)
+    weights = torch.exp(-0.5 * (distance / deviation).square())
+    weights /= weights.sum()
+    x = F.pad(x, (n, n, n, n), mode="replicate")
+    return F.conv2d(F.conv2d(x, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
