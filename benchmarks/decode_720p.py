@@ -1,76 +1,97 @@
-"""Speed and peak memory of `nvcodec decode` on a 720p file, as whole commands."""
+"""Speed and peak memory of `nvcodec decode` on 720p files, as whole commands."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import machine
 import torch
 
 from nvcodec.codec.options import EncodeOptions, Target
-from nvcodec.codec.plan import make_plan
+from nvcodec.codec.plan import Plan, make_plan
 from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.codec.work import make_file
 from nvcodec.video.frames import VideoInfo, resolve_tags
 
 N_FRAMES, HEIGHT, WIDTH = 132, 720, 1280
+ARCHS = ("canvas", "hnerv")
 BPP = (0.01, 0.03, 0.06)
+PRESET = "fast"
+# A process of its own counts the memory of its only child.
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, check=True)
+sys.stdout.buffer.write(done.stdout)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
-def make_random_file(path: Path, bpp: float) -> int:
+def make_random_file(path: Path, arch: str, bpp: float) -> Plan:
     """Write a file of the size that a real encode would have; decoding cost is the same."""
     info = VideoInfo(
         width=WIDTH, height=HEIGHT, frame_rate=Fraction(25), bit_depth=8, chroma=420,
         color=resolve_tags(height=HEIGHT, chroma=420), codec="none", n_bytes=None,
     )  # fmt: skip
     plan = make_plan(
-        EncodeOptions(arch="hnerv", target=Target(bpp=bpp)),
+        EncodeOptions(arch=arch, preset=PRESET, target=Target(bpp=bpp)),
         n_frames=N_FRAMES, height=HEIGHT, width=WIDTH,
         frame_rate=Fraction(25), overhead_bytes=140,
     )  # fmt: skip
     torch.manual_seed(0)
     model = plan.model()
-    torch.nn.init.normal_(model.get_parameter("embeddings"))
+    for name, parameter in model.named_parameters():
+        latents = name in model.latent_names and name not in model.steady_names
+        if latents or name.startswith(model.field_names or ("/",)):
+            torch.nn.init.normal_(parameter)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
     quantizer.initialize(parameters)
     path.write_bytes(make_file(plan, info, quantizer.quantize(parameters, octaves=1.5), b""))
-    return plan.n_params
+    return plan
+
+
+def measure(arch: str, bpp: float, folder: Path) -> dict[str, Any]:
+    """Return one row: the file, its network and how `nvcodec decode` does with it."""
+    coded = folder / f"{arch}-{bpp}.nrv"
+    plan = make_random_file(coded, arch, bpp)
+    command = [sys.executable, "-m", "nvcodec", "decode", str(coded), "--json", "--overwrite"]
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command, "-o", str(folder / "out.y4m")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *lines, peak_kib = out.stdout.splitlines()
+    (figures,) = (line for line in map(json.loads, lines) if line["type"] == "result")
+    return {
+        "arch": arch,
+        "bpp": bpp,
+        "n_params": plan.n_params,
+        "kmac_per_pixel": round(plan.model().macs_per_frame() / (HEIGHT * WIDTH) / 1000, 2),
+        "n_bytes": coded.stat().st_size,
+        "decode_fps": round(figures["decode_fps"], 2),
+        "end_to_end_fps": round(figures["end_to_end_fps"], 2),
+        "peak_mib": round(int(peak_kib) / 1024, 1),
+    }
 
 
 def main() -> None:
-    points = []
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", choices=ARCHS, action="append", help="Default: all of them.")
+    chosen = parser.parse_args().arch or ARCHS
     with tempfile.TemporaryDirectory() as folder:
-        for bpp in BPP:
-            coded = Path(folder) / f"{bpp}.nrv"
-            n_params = make_random_file(coded, bpp)
-            command = [sys.executable, "-m", "nvcodec", "decode", str(coded), "--json", "-o"]
-            out = subprocess.run(
-                [*command, str(Path(folder) / f"{bpp}.y4m")],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            lines = [json.loads(line) for line in out.stdout.splitlines()]
-            (figures,) = (line for line in lines if line["type"] == "result")
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            points.append(
-                {
-                    "bpp": bpp,
-                    "n_params": n_params,
-                    "n_bytes": coded.stat().st_size,
-                    "decode_fps": round(figures["decode_fps"], 2),
-                    "end_to_end_fps": round(figures["end_to_end_fps"], 2),
-                    "peak_mib_so_far": round(peak, 1),
-                }
-            )
-    machine.save("decode_720p", {"frames": N_FRAMES, "size": [WIDTH, HEIGHT], "points": points})
+        points = [measure(arch, bpp, Path(folder)) for arch in chosen for bpp in BPP]
+    machine.save(
+        "decode_720p",
+        {"frames": N_FRAMES, "size": [WIDTH, HEIGHT], "preset": PRESET, "points": points},
+    )
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def read_tensors(
 
 def to_samples(drawn: Tensor, bit_depth: int = 8) -> Tensor:
     """Return frames in [0, 1] as integers of 8 to 16 bits; not-a-number becomes 0."""
-    scaled = drawn.float().nan_to_num(0.0).clamp(0, 1).mul(peak(bit_depth)).round()
+    # In place: fresh memory costs more than the arithmetic.
+    scaled = drawn.float().nan_to_num(0.0).clamp_(0, 1).mul_(peak(bit_depth)).round_()
     # Through int32: conversions of floats to uint16 are missing on some devices.
     return scaled.to(torch.uint8) if bit_depth == 8 else scaled.int().to(torch.uint16)
 

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvcodec.fields import choice, u8, u8_list
+from nvcodec.models import rows
 from nvcodec.models.base import VideoModel, parse_options, widest
-from nvcodec.models.layers import OUTPUT_NAMES, activate, squash
+from nvcodec.models.layers import OUTPUT_NAMES, squash
 from nvcodec.models.local_motion import local_motion
 from nvcodec.models.motion import camera_motion
 from nvcodec.models.strides import grid_size
@@ -62,12 +63,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block; shape is kept."""
-        # Channels last: the two layers are plain matrix products without a copy.
-        y = self.depthwise(x).permute(0, 2, 3, 1)
-        y = F.layer_norm(y, y.shape[-1:], eps=1e-5)
-        y = self.project(activate(0, self.expand(y)))
-        moved: Tensor = y.permute(0, 3, 1, 2)
-        return x + moved
+        return rows.block(x, self.depthwise, self.expand, self.project)
 
 
 class Canvas(VideoModel):
@@ -161,13 +157,12 @@ class Canvas(VideoModel):
         x = next(stems)(torch.cat(features, 1).contiguous(memory_format=torch.channels_last))
         for i, stage in enumerate(self.stages):
             if i > 0:
-                x = F.pixel_shuffle(self.ups[i - 1](x), config.strides[i - 1])
+                added = None
                 if config.canvas_channels[i]:
-                    seen = self._look(next(canvases), maps, flow, self.sizes[i])
-                    x = x + next(stems)(seen)
-                x = activate(0, x)
+                    added = next(stems)(self._look(next(canvases), maps, flow, self.sizes[i]))
+                x = rows.upsample(x, self.ups[i - 1], config.strides[i - 1], added)
             x = stage(x)
-        x = F.pixel_shuffle(self.head(x), config.strides[-1])
+        x = rows.shuffled_conv(x, self.head, config.strides[-1])
         if config.detail_channels:
             x, gates = x[:, :3], x[:, 3:]
             x = x + self.mix(gates * self._look(self.detail, maps, flow, self.sizes[-1]))

@@ -1,0 +1,122 @@
+"""Layers of ConvNeXt-like networks, on a CPU drawn a few rows of pixels at a time.
+
+What a layer makes on the way stays in the cache, in memory that is used again. Few channels are
+short vectors, so the inside of a block is turned to (channels, pixels) by the products themselves:
+sums over channels and GELU then run along the pixels. A bias is one more column, times ones.
+Where gradients are asked for, and on other devices, the layers are those of the library.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvcodec.models.layers import activate
+
+_EPSILON = 1e-5
+_CHUNK_VALUES = 2_000_000
+"""Values of a chunk on its way: 8 MB; with smaller ones, threads wait for Python too often."""
+_MAX_CHANNELS = 128
+"""Above, vectors over the channels are as fast (benchmarks/NOTES.md)."""
+
+
+def block(x: Tensor, depthwise: nn.Conv2d, expand: nn.Linear, project: nn.Linear) -> Tensor:
+    """Return x + project(GELU(expand(norm(depthwise(x))))) of x (B, C, H, W)."""
+    y = depthwise(x)
+    if _pays(x) and x.shape[1] <= _MAX_CHANNELS:
+        return _picture(_mix(_pixels(x), _pixels(y), expand, project), x.shape)
+    # Channels last: the two layers are plain matrix products without a copy.
+    y = y.permute(0, 2, 3, 1)
+    y = F.layer_norm(y, y.shape[-1:], eps=_EPSILON)
+    y = project(activate(0, expand(y)))
+    moved: Tensor = y.permute(0, 3, 1, 2)
+    return x + moved
+
+
+def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> Tensor:
+    """Return GELU(PixelShuffle(conv(x)) + added); conv is 1x1, and `added` may be overwritten."""
+    if not _pays(x):
+        x = F.pixel_shuffle(conv(x), stride)
+        return activate(0, x if added is None else x + added)
+    assert isinstance(conv, nn.Conv2d)
+    b, c_in, height, width = x.shape
+    weight, bias = _shuffled(conv, stride)
+    c_out = len(weight)
+    matrix = weight.view(c_out, c_in).T
+    shape = (b * height, stride, width, c_out // stride)
+    lines = _pixels(x).view(b * height, width, c_in)
+    result = (x.new_zeros(shape) if added is None else _pixels(added)).view(shape)
+    n = max(1, _CHUNK_VALUES // (width * (c_in + 2 * c_out)))
+    made = torch.empty(min(n, len(lines)) * width, c_out)
+    for part, here in zip(torch.split(lines, n), torch.split(result, n), strict=True):
+        product = torch.addmm(bias, part.flatten(0, 1), matrix, out=made[: len(part) * width])
+        here.add_(product.view(len(part), width, stride, -1).transpose(1, 2))
+        torch.ops.aten.gelu.out(here, out=here)
+    return _picture(result, (b, -1, height * stride, width * stride))
+
+
+def shuffled_conv(x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
+    """Return PixelShuffle(conv(x))."""
+    if not _pays(x):
+        return F.pixel_shuffle(conv(x), stride)
+    b, _, height, width = x.shape
+    weight, bias = _shuffled(conv, stride)
+    lines = _pixels(F.conv2d(x, weight, bias, padding=conv.padding))
+    lines = lines.view(b * height, width, stride, -1).transpose(1, 2).contiguous()
+    return _picture(lines, (b, -1, height * stride, width * stride))
+
+
+def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
+    """Return x + project(GELU(expand(norm(y)))) of pixels (P, C), in the memory of y."""
+    c, wide = x.shape[1], len(expand.weight)
+    centre = torch.eye(c) - 1 / c
+    widen, narrow = _with_bias(expand), _with_bias(project).T
+    n = max(1, _CHUNK_VALUES // (4 * c + wide))
+    values, squares, inner = (torch.empty(k * min(n, len(x))) for k in (c + 1, c, wide + 1))
+    for before, here in zip(torch.split(x, n), torch.split(y, n), strict=True):
+        m = len(here)
+        normed, square, grown = (
+            memory[: k * m].view(k, m)
+            for memory, k in ((values, c + 1), (squares, c), (inner, wide + 1))
+        )
+        normed[c] = grown[wide] = 1
+        centred = torch.mm(centre, here.T, out=normed[:c])
+        variance = torch.mul(centred, centred, out=square).mean(0)
+        centred.mul_(variance.add_(_EPSILON).rsqrt_())
+        torch.mm(widen, normed, out=grown[:wide])
+        torch.ops.aten.gelu.out(grown[:wide], out=grown[:wide])
+        torch.addmm(before, grown.T, narrow, out=here)
+    return y
+
+
+def _pays(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Return (B, C, H, W) as (B H W, C), without a copy where it is in channels_last layout."""
+    return x.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[1])
+
+
+def _picture(lines: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return values in the order of channels_last layout as (B, C, H, W)."""
+    b, c, height, width = shape
+    return lines.view(b, height, width, c).permute(0, 3, 1, 2)
+
+
+def _with_bias(layer: nn.Linear) -> Tensor:
+    return torch.cat([layer.weight, layer.bias[:, None]], 1)
+
+
+def _shuffled(conv: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias, their outputs in the order (stride, stride, C) of the picture."""
+    assert conv.bias is not None
+    order = torch.arange(len(conv.weight)).view(-1, stride, stride).permute(1, 2, 0).flatten()
+    weight = conv.weight[order].contiguous(memory_format=torch.channels_last)
+    return weight, conv.bias[order]
