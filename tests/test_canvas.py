@@ -11,10 +11,10 @@ from conftest import make_video, moving_frames
 
 import nvcodec
 from nvcodec import fields
-from nvcodec.errors import UsageError
+from nvcodec.errors import Interrupted, UsageError
 from nvcodec.models.base import count_params, shape_only
 from nvcodec.models.canvas import MOTION_UNIT, Canvas, CanvasConfig
-from nvcodec.models.local_motion import local_motion
+from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.motion import camera_motion
 
 CONFIG = CanvasConfig(
@@ -247,18 +247,39 @@ def test_flow_of_what_moves_is_found():
     frames = np.stack([scene[:, 20:116]] * 7)
     for t in range(7):
         frames[t, :, 40:] = scene[:, 60 + 2 * t : 116 + 2 * t]
-    video = torch.from_numpy(frames).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
     still = torch.eye(2, 3).repeat(7, 1, 1) / 1.12
-    flow = local_motion(video, still, (6, 10), 0.12) * 1.12 * 96 / 2
+    flow = local_motion(torch.from_numpy(frames) / 255, still, (6, 10), 0.12) * 1.12 * 96 / 2
     speed = (flow[6] - flow[0]) / 6
     assert float((speed[0, :, 6:9] - 2).abs().max()) < 0.7
     assert float(speed[0, :, :3].abs().max()) < 0.5
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3, 20, 30), (3, 3, 16, 16)])
+def test_preparation_makes_do_with_less_time():
+    model, asked = small_model(3, 20, 30, motion=2), []
+
+    def go_on(done: int, total: int) -> bool:
+        asked.append((done, total))
+        return len(asked) < 5
+
+    frames = torch.randint(256, (3, 3, 20, 30), dtype=torch.uint8)
+    model.prepare(frames, 255, go_on)
+    total = 3 + LOCAL_STEPS
+    assert asked == [(2, total), (3, total), (4, total), (5, total), (6, total)]
+    assert model.flow.abs().max() > 0
+
+
+def test_preparation_can_be_stopped(tmp_path):
+    path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(3, 48, 32))
+    options = nvcodec.EncodeOptions(arch="canvas", target=nvcodec.Target(size=4000), passes=5)
+    with pytest.raises(Interrupted, match="before the first step"):
+        nvcodec.encode(path, tmp_path / "out.nrv", options, stop=lambda: True, device="cpu")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mkv"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 20, 30), (3, 16, 16)])
 def test_flow_of_next_to_nothing_is_finite(shape):
     maps = torch.eye(2, 3).repeat(shape[0], 1, 1)
-    flow = local_motion(torch.full(shape, 99, dtype=torch.uint8), maps, (1, 2), 0.0)
+    flow = local_motion(torch.full(shape, 0.4), maps, (1, 2), 0.0)
     assert flow.shape == (shape[0], 2, 1, 2)
     assert torch.isfinite(flow).all()
 

@@ -292,13 +292,13 @@ def _encode_to_size(
     key["n_processes"] = work.team.size
     if checkpoint is not None and saved is not None:
         check_key(checkpoint, saved, key)
+    # The proof draws every frame once, which costs about a third of a training step of each.
+    step_s = 0.0 if plan.fit.max_time_s is None else work.seconds_per_step(plan)
+    proof_s = step_s * plan.n_frames / plan.fit.batch / 2
+    fit = work.make_fit(plan, prepare=state is None)
     if plan.fit.max_time_s is not None:
-        # The proof draws every frame once, which costs about a third of a training step of each.
-        proof_s = work.seconds_per_step(plan) * plan.n_frames / plan.fit.batch / 2
         left_s = plan.fit.max_time_s - (time.perf_counter() - began) - proof_s
-        limit = replace(plan.fit, max_time_s=max(0.1, _FINISH_RESERVE * left_s))
-        plan = replace(plan, fit=limit)
-    fit = work.make_fit(plan)
+        fit.limit_time(max(0.1, _FINISH_RESERVE * left_s))
     if state is not None:
         fit.load_state_tensors(state)
         work.listener(Log(level="info", message=f"resumed at step {fit.step}"))

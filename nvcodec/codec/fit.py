@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -250,6 +251,10 @@ class Fit:
             left_s = s.max_time_s - self.elapsed_s
             n_left = max(1.0, left_s / self.step_s)
             self.position = min(1.0, self.position + (1 - self.position) / n_left)
+
+    def limit_time(self, seconds: float) -> None:
+        """Let the schedule end this long after the first step."""
+        self.settings = replace(self.settings, max_time_s=seconds)
 
     def steps_left(self) -> int:
         """Return the expected number of steps until the schedule ends."""

@@ -51,6 +51,7 @@ from nvcodec.events import Listener, Log, Progress, ignore
 from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
+from nvcodec.models.base import VideoModel
 from nvcodec.video.forms import Frame, Planes, both_forms
 from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing
@@ -60,6 +61,8 @@ from nvcodec.video.reader import OWN_FORMAT, open_video
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
 _TRIAL_STEPS = 4
+_PREPARATION_SHARE = 0.2
+"""Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
 
 
@@ -308,11 +311,26 @@ class EncodeWork:
         torch.manual_seed(plan.fit.seed)
         model = plan.model()
         if prepare:
-            model.prepare(self.frames, peak(self.source.info.bit_depth))
+            self._prepare(model, plan.fit.max_time_s)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
         fit = plan.fit
         return Fit(model, self.frames, fit, measure_bits, self.mask, self.planes, self.team)
+
+    def _prepare(self, model: VideoModel, max_time_s: float | None) -> None:
+        """Set starting values from the frames, in at most a share of the time there is."""
+        began = time.perf_counter()
+        limit_s = math.inf if max_time_s is None else _PREPARATION_SHARE * max_time_s
+
+        def go_on(done: int, total: int) -> bool:
+            if self.stop():
+                raise Interrupted("stopped before the first step; nothing was kept")
+            passed_s = time.perf_counter() - began
+            eta_s = (total - done) * passed_s / done
+            self.listener(Progress(stage="prepare", done=done, total=total, eta_s=eta_s))
+            return passed_s < limit_s
+
+        model.prepare(self.frames, peak(self.source.info.bit_depth), go_on)
 
     def seconds_per_step(self, plan: Plan) -> float:
         """Measure a few training steps of throw-away networks in the first and the last phase."""

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from nvcodec import fields
 from nvcodec.errors import UsageError
 
+GoOn = Callable[[int, int], bool]
+"""Takes how much of some work is done and of how much; says whether there is time for more."""
+
 
 class VideoModel(nn.Module):
     """A network that draws frame `index` of one segment.
@@ -61,8 +64,11 @@ class VideoModel(nn.Module):
         """
         raise NotImplementedError
 
-    def prepare(self, frames: Tensor, peak: int = 255) -> None:
-        """Set starting values from the frames (N, 3, H, W), 0 to peak, that will be fitted."""
+    def prepare(self, frames: Tensor, peak: int = 255, go_on: GoOn = lambda *_: True) -> None:
+        """Set starting values from the frames (N, 3, H, W), 0 to peak, that will be fitted.
+
+        Long work asks `go_on(done, total)` now and then, and makes do with what it has if not.
+        """
 
     def draw_between(self, position: Tensor) -> Tensor:
         """Draw the frames at fractional indices, whole ones as `forward` does.

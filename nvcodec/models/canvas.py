@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from nvcodec.fields import choice, u8, u8_list
 from nvcodec.models import rows
-from nvcodec.models.base import VideoModel, parse_options, widest
+from nvcodec.models.base import GoOn, VideoModel, parse_options, widest
 from nvcodec.models.layers import OUTPUT_NAMES, squash
-from nvcodec.models.local_motion import local_motion
-from nvcodec.models.motion import camera_motion
+from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
+from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
 
 MOTION_NAMES = ("none", "affine", "flow")
@@ -130,16 +130,24 @@ class Canvas(VideoModel):
                 self.head.bias.view(n_drawn, -1)[3:] = 1  # type: ignore[union-attr]
 
     @torch.no_grad()
-    def prepare(self, frames: Tensor, peak: int = 255) -> None:
+    def prepare(self, frames: Tensor, peak: int = 255, go_on: GoOn = lambda *_: True) -> None:
         """Estimate the motion of the camera and of what the scene holds."""
         if self.config.motion == 0:
             return
         still = torch.eye(2, 3, device=frames.device)
-        self.motion.copy_(((camera_motion(frames, peak) - still) / MOTION_UNIT).flatten(1))
+        n, total = len(frames), len(frames) + LOCAL_STEPS
+        maps = camera_motion(frames, peak, lambda done: go_on(done, total))
+        self.motion.copy_(((maps - still) / MOTION_UNIT).flatten(1))
         if self.config.motion == 2:
             size = (self.flow.shape[2], self.flow.shape[3])
             margin = self.config.margin_percent / 100
-            flow = local_motion(frames, self._maps(self.motion), size, margin, peak)
+            flow = local_motion(
+                small_luma(frames, peak),
+                self._maps(self.motion),
+                size,
+                margin,
+                lambda done: go_on(n + done, total),
+            )
             self.flow.copy_(flow / MOTION_UNIT)
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvcodec.models.motion import small_luma
-
 _BLURS = (6.0, 3.0, 1.5, 0.0)
 """Deviations in samples, coarse to fine, so that what moves far is found as well."""
 _STEPS = 80
+LOCAL_STEPS = _STEPS * len(_BLURS)
 _SMOOTHNESS = 0.3
 """A flow that changes little from frame to frame and cell to cell costs few bits."""
 _PICTURE_LR, _FLOW_LR = 0.03, 0.004
@@ -21,28 +21,33 @@ _FRAMES_AT_ONCE = 64
 
 @torch.enable_grad()
 def local_motion(
-    frames: Tensor, maps: Tensor, size: tuple[int, int], margin: float, peak: int = 255
+    luma: Tensor,
+    maps: Tensor,
+    size: tuple[int, int],
+    margin: float,
+    go_on: Callable[[int], bool] = lambda _: True,
 ) -> Tensor:
     """Return flows (N, 2, *size) that move, in x and y, where each frame looks at one picture.
 
-    frames (N, 3, H, W), 0 to peak; maps (N, 2, 3) are the affine maps that the flows refine, and
-    both are in coordinates that span [-1, 1] over a picture that is (1 + margin) times the frame.
-    The picture and the flows are fitted together by gradient steps, from strongly blurred frames to
-    sharp ones (registration by free-form deformation, Rueckert et al. 1999).
+    luma (N, h, w) is small; maps (N, 2, 3) are the affine maps that the flows refine, and both are
+    in coordinates that span [-1, 1] over a picture that is (1 + margin) times the frame. `go_on` is
+    asked after each of LOCAL_STEPS steps; if not, the flows stay as they are. The picture and the
+    flows are fitted together by gradient steps, from strongly blurred frames to sharp ones
+    (registration by free-form deformation, Rueckert et al. 1999).
     """
-    luma = small_luma(frames, peak)[:, None]
+    luma = luma[:, None]
     height, width = luma.shape[-2:]
     grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
     picture = luma.new_full((1, 1, *grown), float(luma.mean())).requires_grad_()
     flow = luma.new_zeros(len(luma), 2, *size).requires_grad_()
     where = F.affine_grid(maps, [len(luma), 1, height, width], align_corners=False)
     everything = torch.arange(len(luma), device=luma.device)
-    for deviation in _BLURS:
+    for number, deviation in enumerate(_BLURS):
         seen = torch.cat([_blur(part, deviation) for part in torch.split(luma, _FRAMES_AT_ONCE)])
         groups = [{"params": [picture], "lr": _PICTURE_LR}, {"params": [flow], "lr": _FLOW_LR}]
         optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 - 0.9 * i / _STEPS)
-        for _ in range(_STEPS):
+        for step in range(_STEPS):
             optimizer.zero_grad()
             for part in torch.split(everything, _FRAMES_AT_ONCE):
                 moved = F.interpolate(
@@ -61,6 +66,8 @@ def local_motion(
                 (_SMOOTHNESS * roughness).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+            if not go_on(number * _STEPS + step + 1):
+                return flow.detach()
     return flow.detach()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,25 +17,30 @@ _FORGET = 0.9
 
 
 @torch.no_grad()
-def camera_motion(frames: Tensor, peak: int = 255) -> Tensor:
+def camera_motion(
+    frames: Tensor, peak: int = 255, tick: Callable[[int], object] = lambda _: None
+) -> Tensor:
     """Return affine maps (N, 2, 3) from each frame to one common picture.
 
     frames (N, 3, H, W), 0 to peak; coordinates span [-1, 1] as those of `F.affine_grid`. Every
     frame is aligned by Gauss-Newton steps to a mosaic of the frames before it, from the middle
     frame outwards; pixels that move otherwise are outliers and count little (Geman-McClure
-    weights).
+    weights). `tick` is told how many frames are done.
     """
     grey = small_luma(frames, peak)[:, None]
     n = len(grey)
     maps = torch.eye(2, 3, device=grey.device).repeat(n, 1, 1)
     middle = n // 2
     mosaic = _Mosaic(grey[middle])
+    done = 1
     for order in (range(middle - 1, -1, -1), range(middle + 1, n)):
         previous = torch.eye(2, 3, device=grey.device)
         for t in order:
             previous = mosaic.align(grey[t], previous)
             mosaic.add(grey[t], previous)
             maps[t] = previous
+            done += 1
+            tick(done)
     return _centre(maps)
 
 
