@@ -35,7 +35,7 @@ COLORS = {  # matrix, primaries, transfer: ffprobe's names
 
 @pytest.fixture(scope="module")
 def video():
-    return nvcodec.open(make_nrv(4, 64, 64), bit_depth=16)
+    return nvcodec.open(make_nrv(4, 128, 128), bit_depth=16)
 
 
 def probe(path):
@@ -68,7 +68,7 @@ def test_fields(tmp_path, video, suffix, codec, pixel_format, name):
     info = replace(video.info, chroma=420, color=color, display=display, timing=UNEVEN)
     stream, frames = write(tmp_path / f"a{suffix}", video, info, codec, pixel_format)
     assert stream["codec_name"] == CODECS[codec]
-    assert (stream["width"], stream["height"]) == (64, 64)
+    assert (stream["width"], stream["height"]) == (128, 128)
     # FFmpeg's decoders call full-range 8-bit 4:2:0 of these codecs yuvj420p.
     assert stream["pix_fmt"].replace("yuvj", "yuv") == pixel_format
     assert stream["sample_aspect_ratio"] == "4:3"
