@@ -49,9 +49,9 @@ def _uniform_model(n: int) -> Any:
     return _model(uniform_table(n))
 
 
-@lru_cache(maxsize=laplace.N_SCALES)
-def _laplace_model(k: int) -> Any:
-    return _model(laplace.table(k))
+@lru_cache(maxsize=3 * laplace.N_SCALES)
+def _laplace_model(k: int, shift: int) -> Any:
+    return _model(laplace.table(k, shift))
 
 
 class SymbolWriter:
@@ -68,8 +68,8 @@ class SymbolWriter:
         if values.size:
             self._encoder.encode(_flat_int32(values), model)
 
-    def laplace(self, values: NDArray[np.integer], k: int) -> None:
-        """Code int16 values with the table of scale index k."""
+    def laplace(self, values: NDArray[np.integer], k: int, shift: int = 0) -> None:
+        """Code int16 values with the table of scale index k and a mean of some quarters."""
         _check_values(values, -_INT16_OFFSET, _INT16_OFFSET - 1)
         if k == 0:
             if values.any():
@@ -78,10 +78,10 @@ class SymbolWriter:
         flat = _flat_int32(values)
         if not flat.size:
             return
-        largest = laplace.support(k)
+        largest = laplace.support(k, shift)
         escaped = np.abs(flat) > largest
         symbols = np.where(escaped, 2 * largest + 1, flat + largest).astype(np.int32)
-        self._encoder.encode(symbols, _laplace_model(k))
+        self._encoder.encode(symbols, _laplace_model(k, shift))
         self.uniform(flat[escaped] + _INT16_OFFSET, MAX_UNIFORM)
 
     def finish(self) -> bytes:
@@ -105,12 +105,12 @@ class SymbolReader:
         """Return `count` values 0..n-1."""
         return self._decode(_uniform_model(n), count)
 
-    def laplace(self, count: int, k: int) -> NDArray[np.int32]:
-        """Return `count` int16 values that were coded with scale index k."""
+    def laplace(self, count: int, k: int, shift: int = 0) -> NDArray[np.int32]:
+        """Return `count` int16 values that were coded with the same table."""
         if k == 0 or count == 0:
             return np.zeros(count, dtype=np.int32)
-        largest = laplace.support(k)
-        values = self._decode(_laplace_model(k), count) - np.int32(largest)
+        largest = laplace.support(k, shift)
+        values = self._decode(_laplace_model(k, shift), count) - np.int32(largest)
         escaped = np.flatnonzero(values > largest)
         if escaped.size:
             plain = self.uniform(escaped.size, MAX_UNIFORM) - np.int32(_INT16_OFFSET)

@@ -43,6 +43,8 @@ CHROMA_FORMATS = (420, 422, 444, 400, 0)
 
 DRAWS_YUV = 256
 """Added to an architecture's id where the network draws Y'CbCr in place of RGB."""
+PREDICTS = 512
+"""Added to an architecture's id where tensors may be coded as pictures, see prediction.py."""
 
 MAX_METADATA_BYTES = 4096
 """Longest metadata that a writer produces; a reader accepts `Limits.max_metadata_bytes`."""
@@ -87,6 +89,16 @@ class SegmentHeader:
     def draws_yuv(self) -> bool:
         """Whether the network draws Y'CbCr."""
         return bool(self.arch_id & DRAWS_YUV)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether tensors may be coded as pictures."""
+        return bool(self.arch_id & PREDICTS)
+
+    @property
+    def plain_arch_id(self) -> int:
+        """The architecture's id in the registry."""
+        return self.arch_id & ~(DRAWS_YUV | PREDICTS)
 
 
 @dataclass(frozen=True, slots=True)

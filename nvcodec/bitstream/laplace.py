@@ -36,44 +36,79 @@ E = (
     1_072_860_442, 1_073_000_625, 1_073_118_518, 1_073_217_664, 1_073_301_043, 1_073_371_160,
     1_073_430_126, 1_073_479_712, 1_073_521_411, 1_073_556_476, 1_073_585_964,
 )
+# Q[k - 1] = round(2^30 exp(-0.25 / b_k)), for means a quarter of a step from 0
+Q = (
+    37_163_206, 63_464_312, 99_533_137, 145_315_154, 199_759_078, 261_044_606, 326_914_198,
+    395_007_542, 463_130_302, 529_428_476, 592_470_630, 651_257_337, 705_182_512, 753_969_162,
+    797_596_699, 836_230_973, 870_163_178, 899_760_092, 925_425_813, 947_573_834, 966_607_779,
+    982_908_970, 996_829_173, 1_008_687_096, 1_018_767_490, 1_027_321_989, 1_034_571_010,
+    1_040_706_261, 1_045_893_524, 1_050_275_481, 1_053_974_460, 1_057_095_000, 1_059_726_201,
+    1_061_943_836, 1_063_812_229, 1_065_385_899, 1_066_710_993, 1_067_826_536, 1_068_765_495,
+    1_069_555_701, 1_070_220_635, 1_070_780_095, 1_071_250_770, 1_071_646_719, 1_071_979_784,
+    1_072_259_937, 1_072_495_574, 1_072_693_760, 1_072_860_442, 1_073_000_625, 1_073_118_518,
+    1_073_217_664, 1_073_301_043, 1_073_371_160, 1_073_430_126, 1_073_479_712, 1_073_521_411,
+    1_073_556_476, 1_073_585_964, 1_073_610_760, 1_073_631_612, 1_073_649_146, 1_073_663_891,
+)
 # fmt: on
 
 _HISTOGRAM_CELLS = 1 << 22
 
 
-@lru_cache(maxsize=N_SCALES)
-def table(k: int) -> NDArray[np.int64]:
-    """Return the frequencies of -A..A and of ESC, which sum to 2^24, for a scale index 1..63."""
+@lru_cache(maxsize=3 * N_SCALES)
+def table(k: int, shift: int = 0) -> NDArray[np.int64]:
+    """Return the frequencies of -A..A and of ESC, which sum to 2^24, for a scale index 1..63.
+
+    The mean of the distribution lies `shift` quarters of a step, 0 to 2, above 0.
+    """
     if not 1 <= k < N_SCALES:
         raise ValueError(f"scale index is {k}, allowed is 1 to {N_SCALES - 1}")
-    tail = E[k - 1]
-    ratio = (tail * tail) >> 30
-    tails, one_side = [tail], []
-    for _ in range(MAX_MAGNITUDE):
-        tails.append((tails[-1] * ratio) >> 30)
-        # half of the mass between two tails, in units of 2^-24
-        one_side.append(((tails[-2] - tails[-1]) >> 1) >> 6)
-    support = max(n for n, mass in enumerate(one_side, start=1) if mass >= 2)
-    side = np.array(one_side[:support], dtype=np.int64)
-    escape = max(1, tails[support] >> 6)
-    zero = (1 << PRECISION) - 2 * int(side.sum()) - escape
-    frequencies = np.concatenate([side[::-1], [zero], side, [escape]])
+    half, quarter = E[k - 1], Q[k - 1]
+    ratio = (half * half) >> 30
+    above = (half, quarter, 1 << 30)[shift]
+    below = (half, (half * quarter) >> 30, ratio)[shift]
+    upper, lower = _tails(above, ratio), _tails(below, ratio)
+    # the masses between two tails, in units of 2^-24
+    upper_side, lower_side = (((t[:-1] - t[1:]) >> 1) >> 6 for t in (upper, lower))
+    support = int(np.flatnonzero(lower_side >= 2).max()) + 1
+    escape = max(1, int(upper[support] + lower[support]) >> 7)
+    sides = lower_side[:support][::-1], upper_side[:support]
+    zero = (1 << PRECISION) - int(sides[0].sum()) - int(sides[1].sum()) - escape
+    frequencies = np.concatenate([sides[0], [zero], sides[1], [escape]])
     frequencies.setflags(write=False)
     return frequencies
 
 
-def support(k: int) -> int:
+def _tails(first: int, ratio: int) -> NDArray[np.int64]:
+    """Return twice the masses beyond 0.5, 1.5, 2.5, ..., in units of 2^-30."""
+    tails = [first]
+    for _ in range(MAX_MAGNITUDE):
+        tails.append((tails[-1] * ratio) >> 30)
+    return np.array(tails)
+
+
+def support(k: int, shift: int = 0) -> int:
     """Return A, the largest magnitude that has an own symbol in the table of k."""
-    return table(k).size // 2 - 1
+    return table(k, shift).size // 2 - 1
 
 
-@lru_cache(maxsize=N_SCALES)
-def cost_bits(k: int) -> NDArray[np.float64]:
-    """Return the ideal code length of each symbol of `table(k)`, its escape with the value."""
-    costs = PRECISION - np.log2(table(k).astype(np.float64))
+@lru_cache(maxsize=3 * N_SCALES)
+def cost_bits(k: int, shift: int = 0) -> NDArray[np.float64]:
+    """Return the ideal code length of each symbol of `table`, its escape with the value."""
+    costs = PRECISION - np.log2(table(k, shift).astype(np.float64))
     costs[-1] += ESCAPE_BITS
     costs.setflags(write=False)
     return costs
+
+
+def shifted_costs(values: NDArray[np.integer], shift: int) -> NDArray[np.float64]:
+    """Return bits[i, k] of values[i] under scale k with a mean of `shift` quarters of a step."""
+    bits = np.empty((len(values), N_SCALES))
+    bits[:, 0] = np.where(values == 0, 0.0, np.inf)
+    for k in range(1, N_SCALES):
+        largest = support(k, shift)
+        inside = np.abs(values) <= largest
+        bits[:, k] = cost_bits(k, shift)[np.where(inside, values + largest, -1)]
+    return bits
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,8 @@
 The names, shapes and order of tensors follow from the architecture and are never read from a file.
 A tensor is cut into rows along one axis, which the file states; each row has a quantiser step and a
 Laplace scale. Coding order of one tensor: row axis, mode, step indices, scale indices, then all
-symbols of scale 1, of scale 2, ...
+symbols of scale 1, of scale 2, ... A tensor coded as pictures (prediction.py) has six weights and
+the scale indices of activity levels in place of those of rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nvcodec.bitstream import prediction
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 from nvcodec.bitstream.laplace import N_SCALES, best_scale_index, scale_costs
 from nvcodec.errors import CorruptError, LimitError
@@ -31,6 +33,7 @@ _INT16 = (-(1 << 15), (1 << 15) - 1)
 _MAX_RANK = 6
 _MAX_ROW_AXES = 2
 _MAX_SMOOTHED_ROWS = 1 << 14
+_ROWS, _DIFFERENCES, _PICTURES = range(3)
 # a scale index that differs by 1 or 2 from its neighbour is typical: b = 1 for a first guess
 _TYPICAL_DELTA_SCALE = 16
 
@@ -131,18 +134,34 @@ def tensors_sha256(tensors: Sequence[QTensor]) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def pack_tensors(tensors: Sequence[QTensor]) -> bytes:
-    """Return the coded words of canonical(q) of each tensor in order; raise ValueError."""
+def gains_by_prediction(tensors: Sequence[QTensor]) -> bool:
+    """Say whether any tensor is smaller when it is coded as pictures."""
+    pictures = (q for q in tensors if prediction.is_picture(q.spec.shape))
+    return any(_plan(q, predicts=True).prediction for q in pictures)
+
+
+def pack_tensors(tensors: Sequence[QTensor], *, predicts: bool = False) -> bytes:
+    """Return the coded words of canonical(q) of each tensor in order; raise ValueError.
+
+    Only where the segment `predicts` may tensors be coded as pictures.
+    """
     writer = SymbolWriter()
     for q in tensors:
-        plan = _plan(q)
+        plan = _plan(q, predicts)
         n_axes = min(len(q.spec.shape), _MAX_ROW_AXES)
         if n_axes:
             axis = -1 if q.spec.row_axis is None else q.spec.row_axis
             writer.uniform(np.array([axis + 1]), 1 + n_axes)
-        if q.spec.temporal:
-            writer.uniform(np.array([plan.mode]), 2)
+        modes = _modes(q.spec, predicts)
+        if len(modes) > 1:
+            writer.uniform(np.array([modes.index(plan.mode)]), len(modes))
         _write_indices(writer, plan.steps, N_STEPS)
+        if plan.prediction is not None:
+            weights = plan.prediction.weights
+            writer.uniform(weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
+            _write_indices(writer, plan.prediction.scales, N_SCALES)
+            prediction.write(writer, q.symbols.astype(np.int64), plan.prediction)
+            continue
         _write_indices(writer, plan.scales, N_SCALES)
         for k in range(1, N_SCALES):
             writer.laplace(plan.rows[plan.scales == k], k)
@@ -150,7 +169,11 @@ def pack_tensors(tensors: Sequence[QTensor]) -> bytes:
 
 
 def unpack_tensors(
-    specs: Sequence[TensorSpec], payload: bytes, limits: Limits = DEFAULT
+    specs: Sequence[TensorSpec],
+    payload: bytes,
+    limits: Limits = DEFAULT,
+    *,
+    predicts: bool = False,
 ) -> list[QTensor]:
     """Decode the tensors of the given specs; raise LimitError or CorruptError."""
     n_params = 0
@@ -161,14 +184,14 @@ def unpack_tensors(
     if n_params > limits.max_params:
         raise LimitError(f"segment has {n_params} weights, allowed are {limits.max_params}")
     reader = SymbolReader(payload)
-    tensors = [_read_tensor(reader, spec) for spec in specs]
+    tensors = [_read_tensor(reader, spec, predicts) for spec in specs]
     reader.close()
     return tensors
 
 
-def tensor_bits(q: QTensor) -> TensorBits:
+def tensor_bits(q: QTensor, *, predicts: bool = False) -> TensorBits:
     """Return the ideal code lengths of q within `pack_tensors`."""
-    plan = _plan(q)
+    plan = _plan(q, predicts)
     return TensorBits(symbols=plan.symbol_bits, side=plan.side_bits)
 
 
@@ -182,17 +205,32 @@ class _Plan:
     steps: NDArray[np.uint8]
     symbol_bits: float
     side_bits: float
+    prediction: prediction.Prediction | None = None
 
 
-def _plan(q: QTensor) -> _Plan:
+def _modes(spec: TensorSpec, predicts: bool) -> list[int]:
+    """Return how a tensor may be coded; one way needs no word."""
+    modes = [_ROWS]
+    if spec.temporal:
+        modes.append(_DIFFERENCES)
+    if predicts and prediction.is_picture(spec.shape):
+        modes.append(_PICTURES)
+    return modes
+
+
+def _plan(q: QTensor, predicts: bool) -> _Plan:
     _check_tensor(q)
     q = canonical(q)
     symbols = q.symbols.astype(np.int64)
-    plans = [_plan_mode(q, 0, symbols)]
-    if q.spec.temporal:
+    modes = _modes(q.spec, predicts)
+    mode_bits = math.log2(len(modes))
+    plans = [_plan_rows(q, _ROWS, symbols, mode_bits)]
+    if _DIFFERENCES in modes:
         differences = np.diff(symbols, axis=0, prepend=0)
         if _INT16[0] <= differences.min() and differences.max() <= _INT16[1]:
-            plans.append(_plan_mode(q, 1, differences))
+            plans.append(_plan_rows(q, _DIFFERENCES, differences, mode_bits))
+    if _PICTURES in modes:
+        plans.append(_plan_pictures(q, symbols, mode_bits))
     return min(plans, key=lambda plan: plan.symbol_bits + plan.side_bits)
 
 
@@ -211,7 +249,16 @@ def _check_tensor(q: QTensor) -> None:
         raise ValueError(f"tensor {spec.name} has symbols {lo} to {hi}, allowed is int16")
 
 
-def _plan_mode(q: QTensor, mode: int, symbols: NDArray[np.int64]) -> _Plan:
+def _plan_pictures(q: QTensor, symbols: NDArray[np.int64], mode_bits: float) -> _Plan:
+    found = prediction.plan(symbols)
+    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + mode_bits
+    side_bits += _index_bits(q.steps, N_STEPS) + _index_bits(found.scales, N_SCALES)
+    side_bits += len(found.weights) * math.log2(prediction.N_WEIGHTS)
+    bits = found.symbol_bits
+    return _Plan(_PICTURES, symbols, found.scales, q.steps, bits, side_bits, found)
+
+
+def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], mode_bits: float) -> _Plan:
     rows = _to_rows(q.spec, symbols)
     costs = scale_costs(rows)
     scales = costs.argmin(axis=1).astype(np.uint8)
@@ -220,7 +267,7 @@ def _plan_mode(q: QTensor, mode: int, symbols: NDArray[np.int64]) -> _Plan:
         if _scale_bits(costs, smooth) < _scale_bits(costs, scales):
             scales = smooth
     symbol_bits = _symbol_bits(costs, scales)
-    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + q.spec.temporal
+    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + mode_bits
     side_bits += _index_bits(q.steps, N_STEPS) + _index_bits(scales, N_SCALES)
     return _Plan(mode, rows, scales, q.steps, symbol_bits, side_bits)
 
@@ -301,13 +348,20 @@ def _read_indices(reader: SymbolReader, what: str, count: int, n: int) -> NDArra
     return indices.astype(np.uint8)
 
 
-def _read_tensor(reader: SymbolReader, spec: TensorSpec) -> QTensor:
+def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTensor:
     n_axes = min(len(spec.shape), _MAX_ROW_AXES)
     if n_axes:
         axis = int(reader.uniform(1, 1 + n_axes)[0]) - 1
         spec = replace(spec, row_axis=None if axis < 0 else axis)
-    mode = int(reader.uniform(1, 2)[0]) if spec.temporal else 0
+    modes = _modes(spec, predicts)
+    mode = modes[int(reader.uniform(1, len(modes))[0])] if len(modes) > 1 else modes[0]
     steps = _read_indices(reader, f"step ({spec.name})", spec.n_rows, N_STEPS)
+    if mode == _PICTURES:
+        n = len(prediction.NEIGHBOURS)
+        weights = reader.uniform(n, prediction.N_WEIGHTS).astype(np.int64)
+        weights -= prediction.N_WEIGHTS // 2
+        scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
+        return QTensor(spec, prediction.read(reader, spec.shape, weights, scales), steps)
     scales = _read_indices(reader, f"scale ({spec.name})", spec.n_rows, N_SCALES)
     rows = np.zeros((spec.n_rows, spec.size // spec.n_rows), dtype=np.int32)
     for k in range(1, N_SCALES):
@@ -316,7 +370,7 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec) -> QTensor:
             count = selected.size * rows.shape[1]
             rows[selected] = reader.laplace(count, k).reshape(selected.size, -1)
     symbols = _from_rows(spec, rows)
-    if mode == 1:
+    if mode == _DIFFERENCES:
         sums = np.cumsum(symbols, axis=0, dtype=np.int64)
         if sums.min() < _INT16[0] or sums.max() > _INT16[1]:
             raise CorruptError(f"tensor {spec.name} has differences that leave the int16 range")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvcodec import fields
-from nvcodec.bitstream.header import DRAWS_YUV, Segment, Stream, StreamHeader, unpack_stream
+from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import full_float32, pick_device, place
@@ -109,14 +109,14 @@ def source_codec(stream: Stream) -> str:
 def architecture_of(arch_id: int) -> tuple[str, type[VideoModel]]:
     """Return name and class of an architecture id; raise UnsupportedError."""
     for name, (known_id, cls) in ARCHITECTURES.items():
-        if known_id == arch_id & ~DRAWS_YUV:
+        if known_id == arch_id:
             return name, cls
     raise UnsupportedError(f"architecture {arch_id} is unknown to this version of nvcodec")
 
 
 def empty_model(segment: Segment, header: StreamHeader, limits: Limits = DEFAULT) -> VideoModel:
     """Return the segment's model without memory for its parameters, after checking its size."""
-    _, cls = architecture_of(segment.header.arch_id)
+    _, cls = architecture_of(segment.header.plain_arch_id)
     _check_color(segment, header)
     reader = fields.ByteReader(segment.config, "the model config")
     config: Any = fields.unpack(cls.Config, reader)
@@ -161,7 +161,9 @@ def read_tensors(
 ) -> tuple[VideoModel, list[QTensor]]:
     """Return the segment's empty model and its integer tensors, with their hash checked."""
     model = empty_model(segment, header, limits)
-    tensors = unpack_tensors(tensor_specs(model), segment.payload, limits)
+    tensors = unpack_tensors(
+        tensor_specs(model), segment.payload, limits, predicts=segment.header.predicts
+    )
     if tensors_sha256(tensors) != segment.header.tensors_sha256:
         raise CorruptError(
             f"tensors of the segment at frame {segment.header.first_frame} do not match their hash"

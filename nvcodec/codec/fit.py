@@ -494,7 +494,10 @@ class Fit:
     def _new_quantizer(self) -> Quantizer:
         s = self.settings
         quantizer = Quantizer(
-            tensor_specs(self.model), weight_bits=s.weight_bits, embed_bits=s.embed_bits
+            tensor_specs(self.model),
+            weight_bits=s.weight_bits,
+            embed_bits=s.embed_bits,
+            picture_names=self.model.field_names,
         )
         return quantizer.to(self.device)
 

@@ -28,7 +28,7 @@ class Initial:
         model, tensors = read_tensors(segment, stream.header)
         self._tensors = tensors
         self._shape = {
-            "arch": architecture_of(segment.header.arch_id)[0],
+            "arch": architecture_of(segment.header.plain_arch_id)[0],
             "color": "yuv" if segment.header.draws_yuv else "rgb",
             "frames": model.n_frames,
             "height": model.height,

@@ -183,7 +183,7 @@ def describe_segment(segment: Segment, header: StreamHeader) -> dict[str, Any]:
     model, tensors = read_tensors(segment, header)
     rows = []
     for q in tensors:
-        bits = tensor_bits(q)
+        bits = tensor_bits(q, predicts=segment.header.predicts)
         rows.append(
             {
                 "name": q.spec.name,
@@ -199,7 +199,7 @@ def describe_segment(segment: Segment, header: StreamHeader) -> dict[str, Any]:
     return {
         "first_frame": segment.header.first_frame,
         "frames": segment.header.n_frames,
-        "arch": architecture_of(segment.header.arch_id)[0],
+        "arch": architecture_of(segment.header.plain_arch_id)[0],
         "color": "yuv" if segment.header.draws_yuv else "rgb",
         "config": asdict(model.config),
         "parameters": count_params(model),

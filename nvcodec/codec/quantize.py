@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nvcodec.bitstream.prediction import N_LEVELS, NEIGHBOURS, is_picture
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
+from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.codec.rate_model import coded
 from nvcodec.models.base import VideoModel
 
@@ -48,14 +50,28 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
     return specs
 
 
+def is_predicted(spec: TensorSpec, picture_names: tuple[str, ...]) -> bool:
+    """Say whether training takes a tensor for pictures that predict themselves."""
+    named = spec.name.startswith(picture_names) if picture_names else False
+    return named and is_picture(spec.shape) and not spec.temporal
+
+
 class Quantizer(nn.Module):
     """Learned steps and scales for the parameters of one model, one of each for every row.
 
     Magnitudes of symbols are capped at 2^(bits - 1) - 1, for weights and for latents.
     """
 
-    def __init__(self, specs: list[TensorSpec], *, weight_bits: int, embed_bits: int) -> None:
+    def __init__(
+        self,
+        specs: list[TensorSpec],
+        *,
+        weight_bits: int,
+        embed_bits: int,
+        picture_names: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
+        self.pictures = [spec.name for spec in specs if is_predicted(spec, picture_names)]
         self.specs = {spec.name: spec for spec in specs}
         self.cap = {
             spec.name: (1 << ((embed_bits if spec.temporal else weight_bits) - 1)) - 1
@@ -69,6 +85,10 @@ class Quantizer(nn.Module):
             n_rows += spec.n_rows
         self.log_step = nn.Parameter(torch.zeros(n_rows))
         self.log_scale = nn.Parameter(torch.zeros(n_rows))
+        n_pictures = len(self.pictures)
+        # Not matrices: the optimiser must not take them for weights of a layer.
+        self.prediction = nn.Parameter(torch.zeros(n_pictures * len(NEIGHBOURS)))
+        self.log_level_scale = nn.Parameter(torch.zeros(n_pictures * N_LEVELS))
         self._index: dict[tuple[tuple[str, torch.Size], ...], tuple[Tensor, Tensor | None]] = {}
 
     def _rows(self, name: str, value: Tensor) -> Tensor:
@@ -116,6 +136,11 @@ class Quantizer(nn.Module):
                 rows = self._rows(name, torch.diff(parameters[name].float(), dim=0))
             mean = (rows / step[:, None]).abs().mean(1).nan_to_num(0.1).clamp_min(0.1)
             self.log_scale[self.rows[name]].copy_(mean.log())
+        for i, name in enumerate(self.pictures):
+            steps = self._along_rows(name, self.log_step.exp())
+            weights, scales = first_prediction((parameters[name].float() / steps).round())
+            self.prediction.view(-1, len(NEIGHBOURS))[i].copy_(weights)
+            self.log_level_scale.view(-1, N_LEVELS)[i].copy_(scales.log())
 
     def forward(
         self,
@@ -132,13 +157,29 @@ class Quantizer(nn.Module):
         Latents may be given as the entries of some clips only; with `previous`, the entries of the
         clips before them (0 for the first), the bits are those of the difference in symbols.
         """
-        row, cap = self._row_index(values)
+        pictures = {name: value for name, value in values.items() if name in self.pictures}
+        others = {name: value for name, value in values.items() if name not in pictures}
         steps = self.log_step.exp()
         if mode == "hard":
             # A step that is not a number makes the loss none, which the caller looks at.
             sane = steps.detach().nan_to_num(1.0).clamp(1e-30, 1e30)
             eighths = step_size(step_index(sane.cpu().double().numpy()))
             steps = torch.from_numpy(eighths).to(steps)
+        shaped, bits = self._rows_coded(others, steps, mode, generator, previous)
+        for name, value in pictures.items():
+            shaped[name], n_bits = self._picture_coded(name, value, steps, mode, generator)
+            bits = bits + n_bits
+        return {name: shaped[name] for name in values}, bits
+
+    def _rows_coded(
+        self,
+        values: dict[str, Tensor],
+        steps: Tensor,
+        mode: Mode,
+        generator: torch.Generator,
+        previous: dict[str, Tensor] | None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        row, cap = self._row_index(values)
         scales = self.log_scale.exp() + _MIN_SCALE
         flat = torch.cat([value.reshape(-1) for value in values.values()])
         noise = None
@@ -155,6 +196,31 @@ class Quantizer(nn.Module):
             for (name, value), piece in zip(values.items(), pieces, strict=True)
         }
         return shaped, bits
+
+    def _picture_coded(
+        self, name: str, value: Tensor, steps: Tensor, mode: Mode, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        step, cap = self._along_rows(name, steps), self.cap[name] + 0.49
+        exact = value / step
+        if self.capped:
+            exact = exact.clamp(-cap, cap)
+        rounded = symbols = exact + (exact.round() - exact).detach()
+        if mode == "noise":
+            noise = torch.rand(exact.shape, generator=generator, device=exact.device) - 0.5
+            symbols = exact + noise
+        i = self.pictures.index(name)
+        weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
+        scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
+        nats = picture_nats(symbols, rounded, weights, scales)
+        return symbols * step, nats * _LOG2E
+
+    def _along_rows(self, name: str, of_rows: Tensor) -> Tensor:
+        """Return the values of a tensor's rows, to be multiplied with it."""
+        shape = [1] * len(self.specs[name].shape)
+        axis = self.specs[name].row_axis
+        if axis is not None:
+            shape[axis] = -1
+        return of_rows[self.rows[name]].view(shape)
 
     @torch.no_grad()
     def quantize(
