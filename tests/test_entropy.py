@@ -55,6 +55,7 @@ def read_by_reference(script, data):
 
 def test_constants_follow_from_their_formula():
     assert [round(2**30 * math.exp(-0.5 / 2 ** ((k - 16) / 4))) for k in SCALES] == list(laplace.E)
+    assert [round(2**30 * math.exp(-0.25 / 2 ** ((k - 16) / 4))) for k in SCALES] == list(laplace.Q)
 
 
 @pytest.mark.parametrize("k", SCALES)
@@ -68,12 +69,29 @@ def test_table_is_valid_for_any_coder(k):
     assert frequencies.tolist() == laplace_table(k)
 
 
+@pytest.mark.parametrize("shift", [1, 2])
 @pytest.mark.parametrize("k", SCALES)
-def test_table_is_close_to_the_true_laplace(k):
-    b = 2 ** ((k - 16) / 4)
-    n = np.arange(1, laplace.support(k) + 1)
-    true = (np.exp(-(n - 0.5) / b) - np.exp(-(n + 0.5) / b)) / 2 * 2**24
-    assert np.abs(laplace.table(k)[laplace.support(k) + 1 : -1] - true).max() < 3
+def test_shifted_table_is_valid_for_any_coder(k, shift):
+    frequencies = laplace.table(k, shift)
+    assert frequencies.sum() == 1 << 24
+    assert frequencies.min() >= 1
+    assert 4 <= frequencies.size == 2 * laplace.support(k, shift) + 2 <= 2 * 4095 + 2
+    assert frequencies.tolist() == laplace_table(k, shift)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("k", SCALES)
+def test_table_is_close_to_the_true_laplace(k, shift):
+    b, mean = 2 ** ((k - 16) / 4), shift / 4
+    largest = laplace.support(k, shift)
+    n = np.arange(1, largest + 1)
+    frequencies = laplace.table(k, shift)
+    for found, m in (
+        (frequencies[largest + 1 : -1], mean),
+        (frequencies[:largest][::-1], -mean),
+    ):
+        true = (np.exp(-(n - 0.5 - m) / b) - np.exp(-(n + 0.5 - m) / b)) / 2 * 2**24
+        assert np.abs(found - true).max() < 4
 
 
 @pytest.mark.parametrize("k", [-1, 0, 64])

@@ -150,6 +150,7 @@ def test_sections():
 
 def test_laplace_literals():
     assert literals("E") == list(laplace.E)
+    assert literals("Q") == list(laplace.Q)
     assert f"{', '.join(map(str, laplace.table(6)))}." in " ".join(SPEC.split())
 
 

@@ -48,9 +48,9 @@ def make(symbols, row_axis=0, steps=None, temporal=False):
     return QTensor(spec, symbols, steps.astype(np.uint8))
 
 
-def assert_round_trip(tensors):
-    payload = pack_tensors(tensors)
-    decoded = unpack_tensors([q.spec for q in tensors], payload)
+def assert_round_trip(tensors, predicts=False):
+    payload = pack_tensors(tensors, predicts=predicts)
+    decoded = unpack_tensors([q.spec for q in tensors], payload, predicts=predicts)
     for q, r in zip(map(canonical, tensors), decoded, strict=True):
         assert r.spec == q.spec
         assert r.symbols.dtype == np.int32
@@ -58,7 +58,7 @@ def assert_round_trip(tensors):
         np.testing.assert_array_equal(r.symbols, q.symbols)
         np.testing.assert_array_equal(r.steps, q.steps)
     assert tensors_sha256(decoded) == tensors_sha256(list(map(canonical, tensors)))
-    assert pack_tensors(decoded) == payload
+    assert pack_tensors(decoded, predicts=predicts) == payload
     return payload
 
 

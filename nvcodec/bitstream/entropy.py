@@ -50,7 +50,7 @@ def _uniform_model(n: int) -> Any:
 
 
 @lru_cache(maxsize=3 * laplace.N_SCALES)
-def _laplace_model(k: int, shift: int) -> Any:
+def _laplace_model(k: int, shift: int = 0) -> Any:
     return _model(laplace.table(k, shift))
 
 

@@ -53,10 +53,10 @@ class RangeDecoder:
     def uniform(self, n: int) -> int:
         return self.symbol(uniform_left(n))
 
-    def laplace(self, count: int, k: int) -> list[int]:
+    def laplace(self, count: int, k: int, f: int = 0) -> list[int]:
         if k == 0:
             return [0] * count
-        left = laplace_left(k)
+        left = laplace_left(k, f)
         largest = (len(left) - 2) // 2
         values = [self.symbol(left) - largest for _ in range(count)]
         return [self.escaped(largest) if value > largest else value for value in values]
@@ -73,26 +73,28 @@ def uniform_left(n: int) -> list[int]:
 
 
 @lru_cache
-def laplace_left(k: int) -> list[int]:
+def laplace_left(k: int, f: int) -> list[int]:
     left = [0]
-    for frequency in laplace_table(k):
+    for frequency in laplace_table(k, f):
         left.append(left[-1] + frequency)
     return left
 
 
-def laplace_table(k: int) -> list[int]:
-    tail = round(2**30 * math.exp(-0.5 / 2 ** ((k - 16) / 4)))
-    ratio = tail * tail >> 30
-    side = []
+def laplace_table(k: int, f: int = 0) -> list[int]:
+    e, q = (round(2**30 * math.exp(-part / 2 ** ((k - 16) / 4))) for part in (0.5, 0.25))
+    ratio = e * e >> 30
+    above, below = (e, q, 2**30)[f], (e, e * q >> 30, ratio)[f]
+    upper, lower = [], []
     for n in range(1, 4096):
-        new_tail = tail * ratio >> 30
-        side.append((tail - new_tail >> 1) >> 6)
-        tail = new_tail
-        if side[-1] >= 2:
-            support, beyond = n, tail >> 6
-    side = side[:support]
+        new_above, new_below = above * ratio >> 30, below * ratio >> 30
+        upper.append((above - new_above >> 1) >> 6)
+        lower.append((below - new_below >> 1) >> 6)
+        above, below = new_above, new_below
+        if lower[-1] >= 2:
+            support, beyond = n, above + below >> 7
+    upper, lower = upper[:support], lower[:support]
     escape = max(1, beyond)
-    return [*reversed(side), 2**24 - 2 * sum(side) - escape, *side, escape]
+    return [*reversed(lower), 2**24 - sum(lower) - sum(upper) - escape, *upper, escape]
 
 
 def indices(decoder: RangeDecoder, count: int, n: int) -> list[int]:
@@ -114,13 +116,22 @@ class Tensor:
     """In C order."""
 
 
-def read_tensor(decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool) -> Tensor:
+def read_tensor(
+    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool, predicts: bool = False
+) -> Tensor:
     size = math.prod(shape)
     axis = decoder.uniform(1 + min(len(shape), 2)) if shape else 0
     n_rows = shape[axis - 1] if axis else 1
     inner = math.prod(shape[axis:]) if axis else size
-    mode = decoder.uniform(2) if temporal else 0
+    pictures = predicts and len(shape) > 2 and min(shape[-2:]) >= 4
+    modes = [0, *[1] * temporal, *[2] * pictures]
+    mode = modes[decoder.uniform(len(modes))] if len(modes) > 1 else 0
     steps = indices(decoder, n_rows, 256)
+    if mode == 2:
+        weights = [decoder.uniform(256) - 128 for _ in range(6)]
+        scales = indices(decoder, 15, 64)
+        symbols = read_pictures(decoder, shape, weights, scales)
+        return Tensor(axis - 1 if axis else None, mode, steps, scales, symbols)
     scales = indices(decoder, n_rows, 64)
     places = [[] for _ in range(n_rows)]
     for place in range(size):
@@ -139,9 +150,41 @@ def read_tensor(decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool) -
     return Tensor(axis - 1 if axis else None, mode, steps, scales, symbols)
 
 
+EDGES = [1, 2, 3, 5, 7, 11, 15, 22, 31, 45, 63, 90, 127, 181]
+
+
+def read_pictures(
+    decoder: RangeDecoder, shape: tuple[int, ...], weights: list[int], scales: list[int]
+) -> list[int]:
+    height, width = shape[-2:]
+    n = math.prod(shape[:-2])
+    known: dict[tuple[int, int, int], int] = {}
+    for t in range(width + 2 * (height - 1)):
+        by_table: dict[tuple[int, int], list[tuple[tuple[int, int, int], int, int]]] = {}
+        for p in range(n):
+            for y in range(height):
+                x = t - 2 * y
+                if not 0 <= x < width:
+                    continue
+                places = [(0, -1), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (0, -2)]
+                near = [known.get((p, y + dy, x + dx), 0) for dy, dx in places]
+                quarters = sum(w * s for w, s in zip(weights, near, strict=True)) + 8 >> 4
+                centre = quarters + 2 >> 2
+                fraction = quarters - 4 * centre
+                activity = sum(abs(s) for s in near) + abs(near[0]) + abs(near[1])
+                k = scales[bisect_right(EDGES, activity)]
+                group = by_table.setdefault((k, abs(fraction)), [])
+                group.append(((p, y, x), centre, -1 if fraction < 0 else 1))
+        for (k, f), members in sorted(by_table.items()):
+            values = decoder.laplace(len(members), k, f)
+            for (place, centre, sign), value in zip(members, values, strict=True):
+                known[place] = (centre + sign * value + 32768) % 65536 - 32768
+    return [known[p, y, x] for p in range(n) for y in range(height) for x in range(width)]
+
+
 def tensor(
-    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool
+    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool, predicts: bool = False
 ) -> tuple[list[int], list[int]]:
     """Return the step indices and the symbols in C order."""
-    read = read_tensor(decoder, shape, temporal)
+    read = read_tensor(decoder, shape, temporal, predicts)
     return read.steps, read.symbols

@@ -33,6 +33,7 @@ from reference_decoder.networks import ARCHITECTURES, Network
 from reference_decoder.planes import check_planes, planes
 
 YUV = 256
+PREDICTS = 512
 """In an architecture's id: the network draws Y'CbCr."""
 MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 
@@ -122,11 +123,11 @@ def decode(data: bytes) -> Video:
 
 def read_network(header: Record, segment: Record, config: bytes, words: bytes) -> Segment:
     arch_id = segment["arch_id"]
-    if arch_id & ~YUV not in ARCHITECTURES:
+    if arch_id & ~(YUV | PREDICTS) not in ARCHITECTURES:
         raise Unsupported(f"architecture {arch_id}")
     if arch_id & YUV:
         check_planes(header)
-    architecture = ARCHITECTURES[arch_id & ~YUV]
+    architecture = ARCHITECTURES[arch_id & ~(YUV | PREDICTS)]
     reader = Reader(config)
     values = reader.record(architecture.fields, architecture.absent)
     reader.end()
@@ -135,7 +136,8 @@ def read_network(header: Record, segment: Record, config: bytes, words: bytes) -
     limit(n_weights, 1 << 28, "coded integers")
     decoder = RangeDecoder(words)
     tensors = {
-        name: read_tensor(decoder, shape, temporal) for name, shape, temporal in network.shapes
+        name: read_tensor(decoder, shape, temporal, bool(arch_id & PREDICTS))
+        for name, shape, temporal in network.shapes
     }
     check(decoder.finished(), "the stream does not end as it must")
     digest = hashlib.sha256()
