@@ -162,11 +162,11 @@ def test_every_choice_has_a_vector():
                 seen["scale"] |= set(tensor.scales)
             for name, value in segment.config.items():
                 seen[segment.header["arch_id"] & 255, name].add(str(value))
-            if segment.header["arch_id"] > 255:
+            if segment.header["arch_id"] & 256:
                 for name in ("chroma", "siting", "full_range"):
                     seen["planes", name].add(reference(path)[0].header[name])
     assert seen["row axis"] == {None, 0, 1}
-    assert seen["mode"] == {0, 1}
+    assert seen["mode"] == {0, 1, 2}
     assert {0, 255} <= seen["step"]
     assert {0, 1, 63} <= seen["scale"]
     assert seen["planes", "chroma"] == {420, 422, 444, 400}

@@ -111,8 +111,8 @@ class SymbolReader:
             return np.zeros(count, dtype=np.int32)
         largest = laplace.support(k, shift)
         values = self._decode(_laplace_model(k, shift), count) - np.int32(largest)
-        escaped = np.flatnonzero(values > largest)
-        if escaped.size:
+        if values.max() > largest:
+            escaped = np.flatnonzero(values > largest)
             plain = self.uniform(escaped.size, MAX_UNIFORM) - np.int32(_INT16_OFFSET)
             if (np.abs(plain) <= largest).any():
                 raise CorruptError("stream escapes a value that has its own symbol")
@@ -134,15 +134,21 @@ class SymbolReader:
             return np.zeros(0, dtype=np.int32)
         if not self._data:
             raise CorruptError(f"stream has 0 words for {count} symbols")
+        if count <= _BLOCK:
+            return self._decode_block(model, count)
         symbols = np.empty(count, dtype=np.int32)
         for start in range(0, count, _BLOCK):
             block = symbols[start : start + _BLOCK]
             block[:] = self._decode_block(model, block.size)
         return symbols
 
+    def _transcode(self, model: Any, count: int) -> NDArray[np.int32]:
+        symbols: NDArray[np.int32] = self._decoder.decode(model, count)
+        self._mirror.encode(symbols, model)
+        return symbols
+
     def _decode_block(self, model: Any, count: int) -> NDArray[np.int32]:
-        symbols: NDArray[np.int32] = _guard(lambda: self._decoder.decode(model, count))
-        _guard(lambda: self._mirror.encode(symbols, model))
+        symbols = _guard(lambda: self._transcode(model, count))
         # The end of a stream takes 1 or 2 words, so that the count may still shrink by 1.
         if self._mirror.num_words() > len(self._data) // 4 + 1:
             raise CorruptError(

@@ -69,6 +69,7 @@ from nvcodec.video.reader import OWN_FORMAT, open_video
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
 _TRIAL_STEPS = 4
+_PATIENCE_S = 2.0
 _PREPARATION_SHARE = 0.2
 """Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
@@ -338,9 +339,10 @@ class EncodeWork:
         limit_s = math.inf if max_time_s is None else _PREPARATION_SHARE * max_time_s
 
         def go_on(done: int, total: int) -> bool:
-            if self.stop():
-                raise Interrupted("stopped before the first step; nothing was kept")
             passed_s = time.perf_counter() - began
+            # What ends soon anyway is followed by a state that can be resumed.
+            if passed_s > _PATIENCE_S and self.stop():
+                raise Interrupted("stopped before the first step; nothing was kept")
             eta_s = (total - done) * passed_s / done
             self.listener(Progress(stage="prepare", done=done, total=total, eta_s=eta_s))
             return passed_s < limit_s

@@ -12,13 +12,20 @@ import torch
 from nvcodec import fields
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
+    PREDICTS,
     Segment,
     SegmentHeader,
     Stream,
     StreamHeader,
     pack_stream,
 )
-from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
+from nvcodec.bitstream.tensors import (
+    QTensor,
+    canonical,
+    gains_by_prediction,
+    pack_tensors,
+    tensors_sha256,
+)
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel
@@ -102,6 +109,19 @@ def with_steps(step: int) -> Change:
     return lambda q: dataclasses.replace(q, steps=np.full_like(q.steps, step))
 
 
+def smoothed(step: int, largest: int) -> Change:
+    """Return a change to waves along the last two axes, which are best coded as pictures."""
+
+    def change(q: QTensor) -> QTensor:
+        *others, rows, columns = np.indices(q.symbols.shape)
+        phase = sum((k + 2) * index for k, index in enumerate(others))
+        # Integers alone, so that every machine makes the same file.
+        waves = np.abs((step * (2 * rows + 3 * columns + phase)) % (4 * largest) - 2 * largest)
+        return dataclasses.replace(q, symbols=(waves - largest).astype(np.int32))
+
+    return change
+
+
 def zeroed(q: QTensor) -> QTensor:
     """Return a tensor of zeros."""
     return dataclasses.replace(q, symbols=np.zeros_like(q.symbols))
@@ -112,13 +132,14 @@ def segment_of(model: VideoModel, tensors: list[QTensor], first_frame: int = 0) 
     arch_id = next(i for i, cls in ARCHITECTURES.values() if cls is type(model))
     tensors = [canonical(q) for q in tensors]
     load_tensors(model, tensors)
+    predicts = gains_by_prediction(tensors)
     header = SegmentHeader(
         first_frame=first_frame,
         n_frames=model.n_frames,
-        arch_id=arch_id,
+        arch_id=arch_id + predicts * PREDICTS,
         tensors_sha256=tensors_sha256(tensors),
     )
-    return Segment(header, fields.pack(model.config), pack_tensors(tensors))
+    return Segment(header, fields.pack(model.config), pack_tensors(tensors, predicts=predicts))
 
 
 def header_of(segments: Sequence[Segment], *, width: int, height: int) -> StreamHeader:

@@ -20,6 +20,7 @@ from networks import (
     random_network,
     rounded,
     segment_of,
+    smoothed,
     with_rows,
     with_steps,
     with_symbols,
@@ -178,6 +179,10 @@ COMMON: dict[str, Recipe] = {
     "canvas-default": (
         "Canvas as the encoder writes it by default", lambda: encoded("canvas", 4000)
     ),
+    "canvas-pictures": (
+        "Canvas whose canvases are coded as pictures",
+        lambda: encoded("canvas", 9000, frames=moving_frames(6, 96, 64), passes=60),
+    ),
     "segments": (
         "Five segments of 1 to 5 frames, one of each architecture", lambda: steady(joined)
     ),
@@ -228,6 +233,29 @@ COMMON: dict[str, Recipe] = {
 }  # fmt: skip
 
 UNCOMMON: dict[str, Recipe] = {
+    # tensors coded as pictures
+    "pictures": coded(
+        "Canvases and details coded as pictures, several in one tensor",
+        {
+            "canvases.0": smoothed(1, 9), "canvases.1": smoothed(2, 90), "detail": smoothed(1, 4),
+            "grid": smoothed(1, 2), "slow_grids.0": smoothed(3, 40),
+        },
+        arch="canvas", detail_channels=2, canvas_channels=(3, 2),
+    ),
+    "pictures-far": coded(
+        "Pictures of the whole range of symbols, which wrap around and are escaped",
+        {"detail": smoothed(4001, 32767), "canvases.0": smoothed(901, 30000)},
+        arch="canvas", detail_channels=1,
+    ),
+    "pictures-yuv": (
+        "Pictures in a network that draws Y'CbCr",
+        lambda: steady(
+            lambda seed: file_of(
+                model := random_network("canvas", CANVAS, seed=seed),
+                changed(rounded(model), {"canvases.0": smoothed(1, 9)}), yuv=True,
+            )
+        ),
+    ),
     # HNeRV
     "hnerv-relu-bn": option("hnerv", "Activation relu, batch normalisation", activation=1, norm=1),
     "hnerv-leaky-in": option("hnerv", "Activation leaky, instance norm", activation=2, norm=2),
