@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,50 +11,17 @@ from nvcodec.errors import InputError, UsageError
 from nvcodec.video.color import chroma_shape, rgb_to_yuv, yuv_to_rgb
 from nvcodec.video.frames import ColorTags, resolve_tags
 
-WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+WEIGHTS = {
+    1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114),
+    7: (0.212, 0.087), 9: (0.2627, 0.0593),
+}  # fmt: skip
+"""H.273, table 4: K_R and K_B."""
 
 
 def tags_of(matrix: int = 1, *, full: bool = False, siting: int = 0) -> ColorTags:
     return ColorTags(
         matrix=matrix, primaries=2, transfer=2, full_range=full, siting=siting, specified=True
     )
-
-
-def sample_at(plane: np.ndarray, row: float, column: float) -> float:
-    """Bilinear interpolation at a position in samples, with repeated edges."""
-    top, left = math.floor(row), math.floor(column)
-    total = 0.0
-    for r, weight_r in ((top, 1 - (row - top)), (top + 1, row - top)):
-        for c, weight_c in ((left, 1 - (column - left)), (left + 1, column - left)):
-            r_in = min(max(r, 0), plane.shape[0] - 1)
-            c_in = min(max(c, 0), plane.shape[1] - 1)
-            total += weight_r * weight_c * float(plane[r_in, c_in])
-    return total
-
-
-def chroma_position(row: int, column: int, chroma: int, siting: int) -> tuple[float, float]:
-    """Where a luma sample lies on the chroma grid (H.273, Chroma420SampleLocType)."""
-    shift_x = 0.0 if siting in (0, 2) else 0.5
-    shift_y = 0.0 if siting in (2, 3) else 0.5
-    at_row = (row - shift_y) / 2 if chroma == 420 else row
-    at_column = (column - shift_x) / 2 if chroma in (420, 422) else column
-    return at_row, at_column
-
-
-def reference_pixel(luma: float, cb: float, cr: float, tags: ColorTags, bits: int) -> list[int]:
-    """The equations of H.273, clause 8.3, solved for R, G, B."""
-    if tags.full_range:
-        e_y = luma / (2**bits - 1)
-        e_b, e_r = ((c - 2 ** (bits - 1)) / (2**bits - 1) for c in (cb, cr))
-    else:
-        unit = 2 ** (bits - 8)
-        e_y = (luma / unit - 16) / 219
-        e_b, e_r = ((c / unit - 128) / 224 for c in (cb, cr))
-    k_r, k_b = WEIGHTS[tags.matrix]
-    red = e_y + 2 * (1 - k_r) * e_r
-    blue = e_y + 2 * (1 - k_b) * e_b
-    green = (e_y - k_r * red - k_b * blue) / (1 - k_r - k_b)
-    return [math.floor((2**bits - 1) * min(max(c, 0.0), 1.0) + 0.5) for c in (red, green, blue)]
 
 
 def random_planes(height: int, width: int, chroma: int, bits: int) -> list[np.ndarray]:
@@ -63,31 +31,83 @@ def random_planes(height: int, width: int, chroma: int, bits: int) -> list[np.nd
     return [generator.integers(0, 1 << bits, shape).astype(kind) for shape in shapes]
 
 
-@pytest.mark.parametrize("siting", [0, 1, 2, 3])
-@pytest.mark.parametrize(
-    ("chroma", "bits", "full", "matrix", "height", "width"),
-    [
-        (420, 8, False, 1, 9, 11),
-        (420, 10, True, 9, 8, 6),
-        (422, 8, True, 6, 5, 7),
-        (444, 12, False, 5, 4, 5),
-        (420, 16, False, 1, 2, 3),
-        (420, 8, False, 6, 1, 1),
-    ],
+def interpolation(size: int, n_chroma: int, on_luma: bool) -> np.ndarray:
+    """The matrix (size, n_chroma) of bilinear interpolation at the positions of luma samples."""
+    matrix = np.zeros((size, n_chroma))
+    for i in range(size):
+        at = i / 2 if on_luma else (i - 0.5) / 2
+        low = math.floor(at)
+        for j, weight in ((low, 1 - (at - low)), (low + 1, at - low)):
+            matrix[i, min(max(j, 0), n_chroma - 1)] += weight
+    return matrix
+
+
+def decimation(size: int, n_chroma: int, on_luma: bool) -> np.ndarray:
+    """The matrix (n_chroma, size) of [1 2 1]/4 on a luma sample, [1 1]/2 between two."""
+    matrix = np.zeros((n_chroma, size))
+    taps = ((-1, 0.25), (0, 0.5), (1, 0.25)) if on_luma else ((0, 0.5), (1, 0.5))
+    for j in range(n_chroma):
+        for step, weight in taps:
+            matrix[j, min(max(2 * j + step, 0), size - 1)] += weight
+    return matrix
+
+
+def in_float64(matrix, full, bits):
+    """Return (K_R, K_G, K_B), black, span of luma, middle and span of chroma (H.273, 8.3)."""
+    k_r, k_b = WEIGHTS[matrix]
+    unit, white = 2.0 ** (bits - 8), 2.0**bits - 1
+    black, span, wide = (0.0, white, white) if full else (16 * unit, 219 * unit, 224 * unit)
+    return (k_r, 1 - k_r - k_b, k_b), black, span, 128 * unit, wide
+
+
+def along(planes, make, chroma, siting, size):
+    """Apply `make` to the axes that the chroma format halves."""
+    height, width = size
+    rows, columns = chroma_shape(height, width, chroma)
+    down = make(height, rows, siting in (2, 3)) if chroma == 420 else np.eye(height)
+    across = make(width, columns, siting in (0, 2)) if chroma != 444 else np.eye(width)
+    return [down @ plane @ across.T for plane in planes]
+
+
+SIZES = ((13, 18), (1, 1), (2, 3))
+each_format = pytest.mark.parametrize(
+    ("chroma", "siting"), [(444, 0), *product((420, 422), range(4))]
 )
-def test_agrees_with_a_reference_pixel_by_pixel(chroma, bits, full, matrix, height, width, siting):
-    tags = tags_of(matrix, full=full, siting=siting)
-    y, u, v = random_planes(height, width, chroma, bits)
-    rgb = yuv_to_rgb(y, u, v, tags, bits, chroma)
-    assert rgb.shape == (height, width, 3)
-    assert rgb.dtype == (np.uint8 if bits == 8 else np.uint16)
-    assert rgb.flags.c_contiguous
-    for row in range(height):
-        for column in range(width):
-            at = chroma_position(row, column, chroma, siting)
-            cb, cr = (sample_at(plane, *at) for plane in (u, v))
-            wanted = reference_pixel(float(y[row, column]), cb, cr, tags, bits)
-            assert np.abs(rgb[row, column].astype(int) - wanted).max() <= 1
+each_depth = pytest.mark.parametrize("bits", [8, 9, 10, 12, 14, 16])
+
+
+@each_depth
+@each_format
+def test_yuv_to_rgb_agrees_with_float64_within_one_level(bits, chroma, siting):
+    for matrix, full, size in product(WEIGHTS, (False, True), SIZES):
+        y, u, v = random_planes(*size, chroma, bits)
+        mine = yuv_to_rgb(y, u, v, tags_of(matrix, full=full, siting=siting), bits, chroma)
+        assert (mine.shape, mine.dtype, mine.flags.c_contiguous) == ((*size, 3), y.dtype, True)
+        (k_r, k_g, k_b), black, span, middle, wide = in_float64(matrix, full, bits)
+        e_b, e_r = along([(p - middle) / wide for p in (u, v)], interpolation, chroma, siting, size)
+        e_y = (y - black) / span
+        red, blue = e_y + 2 * (1 - k_r) * e_r, e_y + 2 * (1 - k_b) * e_b
+        theirs = np.stack([red, (e_y - k_r * red - k_b * blue) / k_g, blue], axis=-1)
+        worst = np.abs(mine - theirs.clip(0, 1) * (2**bits - 1)).max()
+        assert worst < 1, (matrix, full, size)
+
+
+@each_depth
+@each_format
+def test_rgb_to_yuv_agrees_with_float64_within_one_level(bits, chroma, siting):
+    white = (1 << bits) - 1
+    for matrix, full, size in product(WEIGHTS, (False, True), SIZES):
+        rgb = np.stack(random_planes(*size, 444, bits), axis=-1)
+        mine = rgb_to_yuv(rgb, tags_of(matrix, full=full, siting=siting), chroma, bits)
+        (k_r, k_g, k_b), black, span, middle, wide = in_float64(matrix, full, bits)
+        red, green, blue = np.moveaxis(rgb / white, -1, 0)
+        e_y = k_r * red + k_g * green + k_b * blue
+        e_b, e_r = (blue - e_y) / (2 * (1 - k_b)), (red - e_y) / (2 * (1 - k_r))
+        small = along([e_b, e_r], decimation, chroma, siting, size)
+        theirs = [e_y * span + black, *(plane * wide + middle for plane in small)]
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.shape, a.dtype) == (b.shape, rgb.dtype)
+            assert np.abs(a - b.clip(0, white)).max() < 1, (matrix, full, size)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -266,4 +286,10 @@ def test_wrong_requests_are_named():
 def test_open_tags_are_resolved(height, chroma, matrix, wanted, specified):
     tags = resolve_tags(height=height, chroma=chroma, matrix=matrix)
     assert (tags.matrix, tags.specified) == (wanted, specified)
-    assert tags.full_range == (chroma == 0)
+    assert tags.full_range == (chroma in (0, 400))
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("chroma", [400, 420, 422, 444])
+def test_a_range_that_is_said_is_believed(chroma, full):
+    assert resolve_tags(height=480, chroma=chroma, full_range=full).full_range == full

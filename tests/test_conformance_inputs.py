@@ -49,9 +49,9 @@ def coded(codec, pixel_format, suffix=".mkv", **given):
     return movie(suffix, video=codec, pixel_format=pixel_format, **given)
 
 
-def y4m(chroma, n_samples, extra=""):
+def y4m(chroma, n_samples, extra="", kind="u1"):
     def make(folder):
-        data = np.random.default_rng(1).integers(40, 200, (4, n_samples), np.uint8)
+        data = np.random.default_rng(1).integers(40, 200, (4, n_samples)).astype(kind)
         frames = b"".join(b"FRAME\n" + frame.tobytes() for frame in data)
         path = folder / "a.y4m"
         path.write_bytes(f"YUV4MPEG2 W32 H32 F25:1{extra} C{chroma}\n".encode() + frames)
@@ -117,6 +117,12 @@ CASES = {
     "ffv1-gbrp12": Case(coded("ffv1", "gbrp12le"), "gbrp12le"),
     "ffv1-422-12": Case(coded("ffv1", "yuv422p12le"), "yuv422p12le"),
     "ffv1-gray10": Case(coded("ffv1", "gray10le"), "gray10le"),
+    "ffv1-gray-limited": Case(coded("ffv1", "gray", prepare=tags(color_range=1)), "gray"),
+    "ffv1-420-9": Case(coded("ffv1", "yuv420p9le"), "yuv420p9le"),
+    "ffv1-420-12": Case(coded("ffv1", "yuv420p12le"), "yuv420p12le"),
+    "ffv1-422-14": Case(coded("ffv1", "yuv422p14le"), "yuv422p14le"),
+    "ffv1-444-16": Case(coded("ffv1", "yuv444p16le"), "yuv444p16le"),
+    "ffv1-gbrp14": Case(coded("ffv1", "gbrp14le"), "gbrp14le"),
     "hevc-10-bit-mp4": Case(
         coded(
             "libx265",
@@ -147,7 +153,7 @@ CASES = {
     "vp9-webm": Case(coded("libvpx-vp9", "yuv420p", ".webm")),
     "vp9-444-webm": Case(coded("libvpx-vp9", "yuv444p", ".webm"), "yuv444p"),
     "mpeg4-avi": Case(coded("mpeg4", "yuv420p", ".avi")),
-    "mpeg2-ts": Case(coded("mpeg2video", "yuv420p", ".mkv", rate=Fraction(25))),
+    "mpeg2-mkv": Case(coded("mpeg2video", "yuv420p", ".mkv", rate=Fraction(25))),
     "mjpeg-avi": Case(coded("mjpeg", "yuvj420p", ".avi")),
     "prores-mov": Case(coded("prores_ks", "yuv422p10le", ".mov"), "yuv422p10le"),
     "png-mov": Case(coded("png", "rgb24", ".mov"), "bgr0"),
@@ -157,9 +163,11 @@ CASES = {
     "uyvy-mov": Case(coded("rawvideo", "uyvy422", ".mov"), "yuv422p"),
     "gif": Case(coded("gif", "rgb8", ".gif"), "bgr0", said=("alpha dropped",)),
     "odd-sizes": Case(coded("ffv1", "yuv420p", size=(33, 27))),
+    "odd-422": Case(coded("ffv1", "yuv422p10le", size=(33, 27)), "yuv422p10le"),
     "odd-444": Case(coded("libx264", "yuv444p", ".mp4", size=(35, 33)), "yuv444p"),
     "wide": Case(coded("libx264", "yuv420p", size=(64, 16))),
     "one-frame": Case(movie(".mp4", n_frames=1)),
+    "one-frame-sound": Case(movie(".mkv", n_frames=1, audio=[OPUS])),
     "ntsc-rate": Case(movie(".mkv", rate=Fraction(24000, 1001))),
     "slow-rate": Case(movie(".mp4", rate=Fraction(1, 2))),
     "vfr-mkv": Case(movie(".mkv", times=UNEVEN, time_base=MS)),
@@ -190,6 +198,9 @@ CASES = {
     "two-languages": Case(
         movie(".mkv", audio=[AAC | {"language": "fre"}, OPUS | {"language": "eng"}])
     ),
+    "two-languages-mp4": Case(
+        movie(".mp4", audio=[AAC | {"language": "fre"}, OPUS | {"language": "eng"}])
+    ),
     "sound-later": Case(movie(".mkv", audio=[OPUS | {"start": 0.3}])),
     "sound-webm": Case(movie(".webm", video="libvpx-vp9", audio=[OPUS])),
     "flac-mkv": Case(movie(".mkv", audio=[{"codec": "flac", "seconds": 0.3}])),
@@ -201,14 +212,18 @@ CASES = {
     "chapters": Case(movie(".mkv", chapters=[(0, 200, "One"), (200, 400, "Two")])),
     "y4m-420": Case(y4m("420jpeg", 1536)),
     "y4m-422": Case(y4m("422", 2048), "yuv422p"),
+    "y4m-444": Case(y4m("444", 3072), "yuv444p"),
+    "y4m-420-10": Case(y4m("420p10", 1536, kind="<u2"), "yuv420p10le"),
     "y4m-mono": Case(y4m("mono", 1024), "gray"),
     "y4m-wide-pixels": Case(y4m("420mpeg2", 1536, " It A4:3")),
     "png-rgb": Case(pictures("rgb24"), "bgr0"),
     "png-gray": Case(pictures("gray"), "gray"),
+    "png-gray-16": Case(pictures("gray16be"), "gray16le"),
     "png-48-bit": Case(pictures("rgb48be"), "gbrp16le"),
     "raw-420": Case(raw(1536), "yuv420p", raw_format("yuv420p")),
     "raw-nv12": Case(raw(1536), "yuv420p", raw_format("nv12")),
     "raw-rgb": Case(raw(3072), "bgr0", raw_format("rgb24")),
+    "raw-gray": Case(raw(1024), "gray", raw_format("gray")),
 }
 
 
@@ -232,13 +247,19 @@ def describe(path: Path, form: InputFormat | None) -> dict:
             "matrix": int(frames[0].colorspace),
             "primaries": int(frames[0].color_primaries),
             "transfer": int(frames[0].color_trc),
-            "full": frames[0].color_range == 2 or "yuvj" in frames[0].format.name,
+            "full": is_full(frames[0]),
             "pixel_format": frames[0].format.name,
             "rgb": frames[0].format.is_rgb,
             "chapters": [chapter["metadata"] for chapter in container.chapters()],
             "languages": [s.metadata.get("language", "und") for s in container.streams
                           if s.type in ("audio", "subtitle")],
         }  # fmt: skip
+
+
+def is_full(frame: av.VideoFrame) -> bool:
+    """Tell whether black is 0; FFmpeg takes gray for such unless it says otherwise."""
+    name = frame.format.name
+    return frame.color_range == 2 or "yuvj" in name or ("gray" in name and frame.color_range == 0)
 
 
 def tracks(path: Path) -> list:

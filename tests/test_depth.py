@@ -18,6 +18,7 @@ from nvcodec.codec.restore import restore
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.work import read_source
 from nvcodec.metrics import QualityMeter, frame_ms_ssim
+from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.framing import Framing
 from nvcodec.video.masks import fill_hidden, read_mask
 from nvcodec.video.planes import read_picture, to_rgb
@@ -45,6 +46,27 @@ def nrv(tmp_path_factory, deep):
     path = tmp_path_factory.mktemp("nrv") / "a.nrv"
     _, result = nvcodec.encode(deep, path, OPTIONS)
     return path, result
+
+
+@pytest.mark.parametrize(("pixel_format", "bits"), [("yuv420p12le", 12), ("gray16le", 16)])
+def test_from_source_to_output(tmp_path, pixel_format, bits):
+    source = make_movie(tmp_path / "a.mkv", n_frames=3, video="ffv1", pixel_format=pixel_format)
+    _, result = nvcodec.encode(source, tmp_path / "a.nrv", OPTIONS)
+    run("decode", tmp_path / "a.nrv", "-o", tmp_path / "b.mkv", "--json")
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        written = list(container.decode(video=0))
+    assert [frame.format.name for frame in written] == [pixel_format] * 3
+    drawn = nvcodec.open(tmp_path / "a.nrv", bit_depth=bits)
+    mse = []
+    with open_video(source) as reader:
+        color, chroma = reader.info.color, reader.info.chroma
+        for mine, truth, frame in zip(drawn, reader, written, strict=True):
+            mse.append(np.square(mine.astype(float) - truth).mean())
+            planes = rgb_to_yuv(mine, color, chroma, bits)
+            for a, b in zip(planes, read_picture(frame, "ffv1").planes, strict=True):
+                assert not a.size or (a == b).all()
+    psnr_db = 10 * np.log10((2**bits - 1) ** 2 / np.array(mse))
+    assert result.psnr_per_frame_db == pytest.approx(psnr_db)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])

@@ -143,8 +143,8 @@ def test_depth_is_kept(tmp_path, pixel_format, bits):
     frames, info, warnings = read_all(path)
     assert (info.bit_depth, frames[0].dtype, warnings) == (bits, np.uint16, [])
     truth = moving_frames(1)[0]
-    if pixel_format == "gray10le":  # untagged gray of FFmpeg has the full range, ours the limited
-        truth = (truth @ [0.299, 0.587, 0.114] - 16)[..., None] * 255 / 219
+    if pixel_format == "gray10le":
+        truth = (truth @ [0.299, 0.587, 0.114])[..., None]
     assert np.abs(frames[0] / (2**bits - 1) - truth / 255.0).mean() < 4 / 255
     # Averaged chroma makes colours between those of 8 bits; wider RGB alone does not.
     if "gbrp" not in pixel_format:
@@ -284,6 +284,32 @@ def test_gray_layouts_agree_with_their_plane(tmp_path, name):
     assert info.chroma == 400
     assert (frames[0] == yuv_to_rgb(y, y, y, info.color, bits, 400)).all()
     assert ("alpha dropped" in warnings) == (name == "ya8")
+
+
+@pytest.mark.parametrize("name", ["gray", "gray10le", "gray12le", "gray16le", "ya8"])
+def test_untagged_gray_is_what_ffmpeg_takes_it_for(name):
+    ramp = np.arange(256, dtype=np.uint8)[None].repeat(2, 0)
+    frame = av.VideoFrame.from_ndarray(ramp, "gray").reformat(format=name)
+    assert frame.color_range == 0
+    picture = read_picture(frame, "ffv1")
+    theirs = frame.reformat(format="rgb24").to_ndarray()
+    assert picture.tags.full_range
+    for gray in (theirs, to_rgb(picture, 8)):
+        assert np.abs(gray[..., 0].astype(int) - ramp).max() <= 1
+
+
+def test_gray_that_says_its_range_is_believed():
+    frame = av.VideoFrame.from_ndarray(np.full((2, 2), 235, np.uint8), "gray")
+    for tag, white in ((1, 255), (2, 235)):
+        frame.color_range = tag
+        assert (to_rgb(read_picture(frame, "ffv1")) == white).all()
+
+
+def test_untagged_mono_of_y4m_has_the_full_range(tmp_path):
+    path = write_y4m(tmp_path / "x.y4m", "W4 H2 F25:1 Cmono", [bytes(range(0, 256, 32))])
+    frames, info, _ = read_all(path)
+    assert info.color.full_range
+    assert frames[0][..., 1].ravel().tolist() == list(range(0, 256, 32))
 
 
 def test_unsupported_pixel_format_is_named(tmp_path):

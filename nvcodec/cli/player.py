@@ -130,7 +130,7 @@ def serve(
     file: str, host: str, port: int, source: str | None, start: int, device: str, json: bool,
     quiet: bool, verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Show an .nrv file on a web page of this machine, until Ctrl-C."""
+    """Show an .nrv file on a web page of this machine, without sound, until Ctrl-C."""
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.console import make_listener
     from nvcodec.player.comparison import Comparison

@@ -112,7 +112,8 @@ def resolve_tags(
         matrix: H.273 code; 0 counts as unspecified where the chroma cannot be RGB.
         primaries: H.273 code.
         transfer: H.273 code.
-        full_range: None where the source does not say (then full for RGB, else limited).
+        full_range: None where the source does not say. Then it is full for RGB, and for gray as in
+            FFmpeg, whose conversions make such gray; else limited.
         siting: chroma sample location, 0 to 3.
     """
     rgb = chroma == 0
@@ -125,7 +126,7 @@ def resolve_tags(
         matrix=matrix,
         primaries=primaries,
         transfer=transfer,
-        full_range=rgb or bool(full_range),
+        full_range=rgb or (chroma == 400 if full_range is None else full_range),
         siting=siting,
         specified=specified,
     )

@@ -234,14 +234,16 @@ def read_picture(frame: av.VideoFrame, codec: str, siting: int | None = None) ->
     frame = _plain(source)
     planes, chroma, bits = _read_planes(frame)
     y, u, v = planes
-    full = source.color_range == 2 or frame.format.name.startswith("yuvj")
+    full = {1: False, 2: True}.get(int(source.color_range))
+    if frame.format.name.startswith("yuvj") or source.format.name in ("monob", "monow"):
+        full = True
     tags = resolve_tags(
         height=frame.height,
         chroma=chroma,
         matrix=int(source.colorspace),
         primaries=int(source.color_primaries),
         transfer=int(source.color_trc),
-        full_range=full or source.format.name in ("monob", "monow"),
+        full_range=full,
         siting=int(codec in _CENTERED) if siting is None else siting,
     )
     alpha = any(part.is_alpha for part in source.format.components)
