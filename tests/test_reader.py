@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from conftest import RATE, make_audio, make_video, moving_frames
+from media_factory import make_movie
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.media import PLAIN
@@ -350,6 +351,24 @@ def test_rotation_is_kept_and_not_applied(tmp_path):
     assert info.display.rotation == 90
     assert frames[0].shape == (48, 64, 3)
     assert warnings == []
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9, 0.97, 1.0])
+@pytest.mark.parametrize(("codec", "suffix"), [("ffv1", ".mkv"), ("libvpx-vp9", ".webm")])
+@pytest.mark.parametrize("audio", [[], [{"codec": "libopus", "seconds": 1.2}]])
+def test_truncated_matroska_gives_a_warning(tmp_path, codec, suffix, share, audio):
+    whole = make_movie(
+        tmp_path / f"whole{suffix}", n_frames=12, video=codec, size=(64, 48), audio=audio
+    )
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    frames, _, warnings = read_all(path)
+    if share == 1:
+        assert (len(frames), warnings) == (12, [])
+        return
+    assert 1 <= len(frames) < 12
+    (warning,) = warnings
+    assert warning.startswith(f"the file ends early: {len(frames)} frames decoded, ")
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9, 0.97])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -26,6 +27,8 @@ _NOT_VIDEO = ("ansi", "bintext", "xbin", "idf")
 """FFmpeg draws text files as pictures with these."""
 COUNTER = re.compile(r"%0?\d*d")
 """The counter in a name such as "%06d.png"."""
+_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+"""How Matroska's tags say when a track ends."""
 RAW_SUFFIXES = (".yuv", ".raw", ".rgb", ".nv12")
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
@@ -143,11 +146,14 @@ class FileSource:
         Damage at the end of the file is a warning, since everything before it is whole;
         a loss in the middle is an InputError, since later frames would move.
         """
-        done = n_packets = 0
+        done = n_packets = end = 0
+        usual = 1 / (self.rates[0] * self.time_base) if self.time_base else 0
         failed = False
         try:
             for packet in self._container.demux(self._stream):
                 n_packets += packet.size > 0
+                if packet.size and packet.pts is not None:
+                    end = max(end, packet.pts + (packet.duration or math.ceil(usual)))
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
@@ -172,6 +178,24 @@ class FileSource:
             )
         elif done and failed:
             self.warnings.append(f"the end of the file is damaged: {done} frames decoded")
+        elif done and self.time_base:
+            missing_s = self._announced_s() - end * float(self.time_base)
+            # Times are rounded, by Matroska to milliseconds.
+            if missing_s * float(self.rates[0]) > 0.75:
+                self.warnings.append(
+                    f"the file ends early: {done} frames decoded, {missing_s:.2f} s are missing"
+                )
+
+    def _announced_s(self) -> float:
+        """Return when the video ends by what Matroska says at its start; 0 if it does not."""
+        if self._container.format.name != "matroska,webm":
+            return 0.0
+        told = _DURATION.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if told:
+            hours, minutes, seconds = map(float, told.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        alone = len(self._container.streams) == 1
+        return (self._container.duration or 0) / av.time_base if alone else 0.0
 
     def _shown(self, picture: Picture) -> Picture:
         """Add what the container says of how a picture is shown."""
