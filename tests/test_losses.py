@@ -1,8 +1,10 @@
 import math
 
 import pytest
+import pytorch_msssim
 import torch
 
+from nvcodec.codec import ssim
 from nvcodec.codec.losses import LOSSES, check_loss, distortion
 from nvcodec.errors import UsageError
 
@@ -57,6 +59,20 @@ def test_fusion6_is_the_papers_mix():
     a, b = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     expected = 0.7 * distortion("l1", a, b)[0] + 0.3 * distortion("ssim", a, b)[0]
     torch.testing.assert_close(distortion("fusion6", a, b)[0], expected)
+
+
+@pytest.mark.parametrize(("size", "weight"), [((2, 3, 24, 37), 0.2), ((1, 1, 11, 11), 1.0)])
+def test_ssim_and_its_gradient_are_the_librarys(size, weight):
+    torch.manual_seed(0)
+    y = torch.rand(size, dtype=torch.float64)
+    x = (y + weight * torch.randn_like(y)).clamp(0, 1).requires_grad_()
+    window = ssim._window()[None, None, None].repeat(size[1], 1, 1, 1)
+    expected = pytorch_msssim.ssim(x, y, data_range=1.0, win=window)
+    found = ssim.ssim(x, y)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(3 * found, x)
+    torch.testing.assert_close(gradient, 3 * torch.autograd.grad(expected, x)[0])
+    assert ssim.ssim(y, y) == pytest.approx(1)
 
 
 def test_small_frames_have_no_ms_ssim():

@@ -15,7 +15,7 @@ from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import UsageError
 from nvcodec.models.base import count_params, shape_only
 from nvcodec.models.enerv import ENeRV, ENeRVConfig
-from nvcodec.models.layers import ACTIVATIONS
+from nvcodec.models.layers import ACTIVATIONS, conv_1x1
 from nvcodec.models.nerv import NeRV, NeRVConfig
 
 MODELS = {"nerv": NeRV, "enerv": ENeRV}
@@ -223,3 +223,16 @@ def test_encode_and_decode(tmp_path, arch):
         assert video[:].shape == (5, 47, 33, 3)
         np.testing.assert_array_equal(video[3], video[:][3])
     assert result.psnr_db > 10
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_heads_product_is_a_1x1_convolution(batch):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(5, 3, 1).double()
+    x = torch.randn(batch, 5, 7, 9, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(batch, 3, 7, 9, dtype=torch.float64)
+    inputs = (x, layer.weight, layer.bias)
+    found, expected = conv_1x1(layer, x), layer(x)
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(y, inputs, weights) for y in (found, expected))
+    torch.testing.assert_close(*gradients)

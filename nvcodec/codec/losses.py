@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from pytorch_msssim import ms_ssim, ssim
+from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from nvcodec.codec import ssim
 from nvcodec.errors import UsageError
 
 # Weights of (L2, L1, 1 - SSIM, 1 - MS-SSIM); NeRV train_nerv.py, the same set in HNeRV and 3DNeRV.
@@ -27,13 +28,13 @@ _MIXES = {
     "fusion12": (0.0, 0.8, 0.0, 0.2),
 }
 LOSSES = ("log-mse", "log-l1", *_MIXES)
-_SSIM_MIN_SIDE, _MS_SSIM_MIN_SIDE = 11, 161
+_MS_SSIM_MIN_SIDE = 161
 
 
 def min_side(name: str) -> int:
     """Return the pixels that the shorter side of a frame needs for this loss."""
     _, _, by_ssim, by_ms_ssim = _MIXES.get(name, (0.0, 0.0, 0.0, 0.0))
-    return _MS_SSIM_MIN_SIDE if by_ms_ssim else _SSIM_MIN_SIDE if by_ssim else 1
+    return _MS_SSIM_MIN_SIDE if by_ms_ssim else ssim.SIDE if by_ssim else 1
 
 
 def check_loss(name: str, height: int, width: int, what: str = "frames") -> None:
@@ -41,7 +42,7 @@ def check_loss(name: str, height: int, width: int, what: str = "frames") -> None
     if name not in LOSSES:
         raise UsageError(f"loss is {name}, allowed are {', '.join(LOSSES)}")
     if min(height, width) < min_side(name):
-        kind = "SSIM" if min_side(name) == _SSIM_MIN_SIDE else "MS-SSIM"
+        kind = "SSIM" if min_side(name) == ssim.SIDE else "MS-SSIM"
         raise UsageError(
             f"loss {name} uses {kind}, which needs sides of at least {min_side(name)} pixels, "
             f"but the {what} are {width}x{height}"
@@ -72,7 +73,7 @@ def distortion(
     l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
     loss = l2 * mse.mean() + l1 * absolute.mean()
     if by_ssim:
-        loss = loss + by_ssim * (1 - ssim(drawn, target, data_range=1.0))
+        loss = loss + by_ssim * (1 - ssim.ssim(drawn, target))
     if by_ms_ssim:
         loss = loss + by_ms_ssim * (1 - ms_ssim(drawn, target, data_range=1.0))
     return loss, mse.detach()

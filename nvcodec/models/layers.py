@@ -52,6 +52,15 @@ def squash(kind: int, x: Tensor) -> Tensor:
     return torch.tanh(x) * 0.5 + 0.5 if kind == 0 else torch.sigmoid(x)
 
 
+def conv_1x1(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return layer(x) for a 1x1 convolution, as one matrix product.
+
+    The library has only a slow gradient for a batch of one frame on a CPU.
+    """
+    y = F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias)
+    return y.permute(0, 3, 1, 2)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation while training; then the affine map that it has become.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nvcodec.errors import UsageError
 from nvcodec.models.base import VideoModel, count_params, parse_options, shape_only, widest
-from nvcodec.models.layers import max_levels, squash
+from nvcodec.models.layers import conv_1x1, max_levels, squash
 from nvcodec.models.strides import grid_size, solve_strides
 
 MAX_FC_DIM = 2048
@@ -45,8 +45,10 @@ class StageModel(VideoModel):
         coarse = []
         for i, x in enumerate(self.feature_maps(index)):
             if i < len(heads):
-                coarse.append(squash(self.config.output, heads[i](x)))
-        frames = self.head(x)[:, :, : self.height, : self.width]
+                head = heads[i]
+                assert isinstance(head, nn.Conv2d)
+                coarse.append(squash(self.config.output, conv_1x1(head, x)))
+        frames = conv_1x1(self.head, x)[:, :, : self.height, : self.width]
         return [squash(self.config.output, frames), *coarse]
 
     def side_heads(self) -> nn.ModuleList | None:
