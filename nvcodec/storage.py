@@ -34,6 +34,7 @@ def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> 
 def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     """Be the only process that makes `path`; raise UsageError when another one does.
 
+    `path` is a file, or a folder that exists and whose files are made.
     The lock is the system's, so that it ends with its process however that ends: a lock file that
     is left behind by a killed one stops nobody. What else such a run left half-written, of `path`
     and of the files `leftovers`, is removed.
@@ -41,7 +42,8 @@ def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    lock = path.with_name(f".{path.name}.lock")
+    folder = path.is_dir()
+    lock = path / ".lock" if folder else path.with_name(f".{path.name}.lock")
     try:
         fd = _lock(lock)
     except BlockingIOError as error:
@@ -51,7 +53,7 @@ def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     except OSError as error:
         raise ResourceError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
-        for left in (path, *leftovers):
+        for left in leftovers if folder else (path, *leftovers):
             part_path(left).unlink(missing_ok=True)
         yield
     finally:

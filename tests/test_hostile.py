@@ -300,7 +300,7 @@ def test_an_edited_checkpoint_is_refused(tmp_path):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(2, 32, 32))
     out = tmp_path / "out.nrv"
     with pytest.raises(Interrupted):
-        nvcodec.encode(path, out, options(5), device="cpu", stop=lambda: True)
+        nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", stop=lambda: True)
     state = checkpoint_path(out)
     sound = state.read_bytes()
     key, _ = read_checkpoint(state)
@@ -325,11 +325,11 @@ def test_an_edited_checkpoint_is_refused(tmp_path):
     ):
         state.write_bytes(damaged)
         with pytest.raises(UsageError, match="damaged"):
-            nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+            nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", resume=True)
     other = json.dumps(header | {"__metadata__": {"nvcodec": json.dumps(key | {"arch": "nerv"})}})
     state.write_bytes(len(other).to_bytes(8, "little") + other.encode() + sound[8 + header_bytes :])
     with pytest.raises(UsageError, match="made with another arch"):
-        nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+        nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", resume=True)
     assert not out.exists()
 
 
