@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,15 @@ def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> 
         raise UsageError(f"folder {folder} of the output does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"folder {folder} of the output is not writable")
+
+
+def check_space(path: Path, n_bytes: int) -> None:
+    """Refuse, before any work, an output for which its disk has no room (ResourceError)."""
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise ResourceError(
+            f"{path} cannot be written: no space left for its {n_bytes} bytes, {free} are free"
+        )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What happens to an encode that is killed, starved or interrupted: whole files or none."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -12,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_video, moving_frames
-from nrv_factory import make_nrv
+from nrv_factory import make_nrv, make_tiny
 from test_cli import QUICK, environment, fail, listing, program, run, run_json
 from test_codec import options
 
 import nvcodec
 from nvcodec import storage
+from nvcodec.bitstream.header import pack_stream, unpack_stream
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.errors import Interrupted, ResourceError, UsageError
 from nvcodec.video.reader import open_video
@@ -207,6 +209,18 @@ def test_a_full_disk(tmp_path, clip):
         for name in ("a.mkv", "a.y4m", "png/"):
             assert "o space left" in fail(7, "decode", nrv, "-o", f"{full}/{name}", "-q")
             assert [name for name in listing(full) if name != "png"] == []
+
+
+def test_raw_frames_without_room_are_refused_before_they_are_drawn(tmp_path):
+    """A file of a few kilobytes that asks for 2.3 GB."""
+    stream = unpack_stream(make_tiny("nerv"))
+    header = dataclasses.replace(stream.header, width=16_000, height=16_000, chroma=444)
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(pack_stream(dataclasses.replace(stream, header=header)))
+    with tiny_disk(tmp_path / "small", "64k") as folder:
+        message = fail(7, "decode", nrv, "-o", folder / "a.y4m")
+        assert "no space left for its 2304000" in message
+        assert listing(folder) == []
 
 
 def test_a_disk_that_takes_no_state(tmp_path, clip, monkeypatch):

@@ -311,6 +311,8 @@ class Y4mSink:
             field_order=info.display.field_order,
             aspect=info.display.aspect,
         )
+        if path is not None and info.timing is not None:
+            storage.check_space(path, len(info.timing.pts) * header.frame_bytes)
         self._stream: IO[bytes]
         self._stream = (
             target if not isinstance(target, Path) else open(storage.part_path(target), "wb")  # noqa: SIM115
