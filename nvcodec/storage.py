@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,10 +31,20 @@ def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> 
         raise UsageError(f"folder {folder} of the output is not writable")
 
 
+def check_space(path: Path, n_bytes: int) -> None:
+    """Refuse, before any work, an output for which its disk has no room (ResourceError)."""
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise ResourceError(
+            f"{path} cannot be written: no space left for its {n_bytes} bytes, {free} are free"
+        )
+
+
 @contextmanager
 def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     """Be the only process that makes `path`; raise UsageError when another one does.
 
+    `path` is a file, or a folder that exists and whose files are made.
     The lock is the system's, so that it ends with its process however that ends: a lock file that
     is left behind by a killed one stops nobody. What else such a run left half-written, of `path`
     and of the files `leftovers`, is removed.
@@ -41,7 +52,8 @@ def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    lock = path.with_name(f".{path.name}.lock")
+    folder = path.is_dir()
+    lock = path / ".lock" if folder else path.with_name(f".{path.name}.lock")
     try:
         fd = _lock(lock)
     except BlockingIOError as error:
@@ -51,7 +63,7 @@ def claim(path: Path, *leftovers: Path) -> Iterator[None]:
     except OSError as error:
         raise ResourceError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
-        for left in (path, *leftovers):
+        for left in leftovers if folder else (path, *leftovers):
             part_path(left).unlink(missing_ok=True)
         yield
     finally:

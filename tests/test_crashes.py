@@ -1,5 +1,6 @@
 """What happens to an encode that is killed, starved or interrupted: whole files or none."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -9,16 +10,19 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_video, moving_frames
-from nrv_factory import make_nrv
+from nrv_factory import make_nrv, make_tiny
 from test_cli import QUICK, environment, fail, listing, program, run, run_json
 from test_codec import options
 
 import nvcodec
 from nvcodec import storage
+from nvcodec.bitstream.header import pack_stream, unpack_stream
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.errors import Interrupted, ResourceError, UsageError
+from nvcodec.video.reader import open_video
 
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 
@@ -121,6 +125,60 @@ def test_a_claim_is_exclusive_and_leaves_nothing(tmp_path):
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["a.y4m", "a.mkv", "png/"])
+def test_two_decoders_on_one_output(tmp_path, name):
+    """The second one is told; what the first one leaves is whole and its own."""
+    paths = tmp_path / "first.nrv", tmp_path / "second.nrv"
+    for seed, path in enumerate(paths):
+        path.write_bytes(make_nrv(400, 64, 48, seed=seed))
+    output = f"{tmp_path}/{name}"
+    place = Path(output)
+    with program("decode", paths[0], "-o", output, "--device", "cpu", "--json") as process:
+        while json.loads(process.stdout.readline()).get("stage") != "decode":
+            pass
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for more in ((), ("-y",)):
+                assert fail(2, "decode", paths[1], "-o", output, "--device", "cpu", *more) == (
+                    f"output {place} is being made by another process; wait for it, or choose "
+                    "another name"
+                )
+        finally:
+            process.send_signal(signal.SIGCONT)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [left for left in listing(tmp_path) if "part" in left or "lock" in left] == []
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    run("decode", paths[0], "-o", f"{alone}/{name}", "--device", "cpu")
+    with open_video(place) as ours, open_video(alone / name) as expected:
+        for i, (frame, other) in enumerate(zip(ours, expected, strict=True)):
+            np.testing.assert_array_equal(frame, other, err_msg=f"frame {i}")
+    assert i == 399
+
+
+def test_what_a_killed_decode_leaves_is_recognised(tmp_path):
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(make_nrv(400, 64, 48))
+    for name, left in (
+        ("a.y4m", [".a.part.y4m", ".a.y4m.lock", "a.nrv"]),
+        ("png/", ["a.nrv", "png", "png/.lock", "png/.part"]),
+    ):
+        output = f"{tmp_path}/{name}"
+        with program("decode", nrv, "-o", output, "--device", "cpu", "--json") as process:
+            while json.loads(process.stdout.readline()).get("stage") != "decode":
+                pass
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout=60)
+        assert [path for path in listing(tmp_path) if not path.endswith(".png")] == left
+        run("decode", nrv, "-o", output, "--frames", 1, "--device", "cpu", "-y")
+        path = Path(output)
+        path = path / "000001.png" if path.is_dir() else path
+        assert path.stat().st_size > 100
+        path.unlink()
+    assert listing(tmp_path) == ["a.nrv", "png"]
+
+
 def test_an_output_that_another_process_finished_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     clip = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(2, 32, 32))
     output = tmp_path / "a.nrv"
@@ -153,6 +211,18 @@ def test_a_full_disk(tmp_path, clip):
             assert [name for name in listing(full) if name != "png"] == []
 
 
+def test_raw_frames_without_room_are_refused_before_they_are_drawn(tmp_path):
+    """A file of a few kilobytes that asks for 2.3 GB."""
+    stream = unpack_stream(make_tiny("nerv"))
+    header = dataclasses.replace(stream.header, width=16_000, height=16_000, chroma=444)
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(pack_stream(dataclasses.replace(stream, header=header)))
+    with tiny_disk(tmp_path / "small", "64k") as folder:
+        message = fail(7, "decode", nrv, "-o", folder / "a.y4m")
+        assert "no space left for its 2304000" in message
+        assert listing(folder) == []
+
+
 def test_a_disk_that_takes_no_state(tmp_path, clip, monkeypatch):
     """A state that cannot be saved now and then costs a warning; at the end, the exit code 7."""
     monkeypatch.setattr("nvcodec.codec.work.CHECKPOINT_INTERVAL_S", 0.0)
@@ -162,7 +232,9 @@ def test_a_disk_that_takes_no_state(tmp_path, clip, monkeypatch):
         data, _ = nvcodec.encode(clip, output, options(2), device="cpu", listener=said.append)
         assert "the state is not saved: " in next(e.message for e in said if hasattr(e, "message"))
         with pytest.raises(ResourceError, match="cannot be written: File too large"):
-            nvcodec.encode(clip, tmp_path / "b.nrv", options(2), device="cpu", stop=lambda: True)
+            nvcodec.encode(
+                clip, tmp_path / "b.nrv", options(2, arch="hnerv"), device="cpu", stop=lambda: True
+            )
     assert output.read_bytes() == data
     assert listing(tmp_path) == ["a.nrv"]
 
@@ -281,5 +353,7 @@ def test_success_leaves_only_the_output(tmp_path, clip):
     run("decode", tmp_path / "a.nrv", "-o", tmp_path / "a.mp4")
     assert listing(tmp_path) == ["a.mp4", "a.nrv"]
     with pytest.raises(Interrupted):
-        nvcodec.encode(clip, tmp_path / "b.nrv", options(5), device="cpu", stop=lambda: True)
+        nvcodec.encode(
+            clip, tmp_path / "b.nrv", options(5, arch="hnerv"), device="cpu", stop=lambda: True
+        )
     assert listing(tmp_path) == [".b.nrv.resume", "a.mp4", "a.nrv"]

@@ -1,31 +1,74 @@
-"""A short run of every fuzzer; long ones are by hand: `python tests/fuzz/run.py`."""
+"""Changed files and words at random; with nvcodec[fuzz] also a short run of every fuzzer.
+
+Long runs are by hand: `python tests/fuzz/run.py`.
+"""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parent / "fuzz"))
+
+import targets
 
 RUN = Path(__file__).parent / "fuzz" / "run.py"
 
 
-@pytest.mark.parametrize(("name", "n"), [("container", 300), ("tensors", 300), ("decode_tiny", 60)])
-def test_a_few_inputs(tmp_path, name, n):
+def changed(data, rng):
+    """Return bytes with a few of them set, cut out, repeated or taken from elsewhere."""
+    out = bytearray(data)
+    for _ in range(int(rng.integers(1, 5))):
+        at, length = int(rng.integers(len(out) + 1)), int(rng.integers(1, 9))
+        other = int(rng.integers(len(out) + 1))
+        piece = (
+            rng.bytes(length), bytes(length), b"\xff" * length, out[other : other + length], b"",
+        )[int(rng.integers(5))]  # fmt: skip
+        kept = at + (length if rng.integers(2) else len(piece))
+        out[at:kept] = piece
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("container", 1000), ("tensors", 500), ("decode_tiny", 120)]
+)
+def test_random_changes(name, n):
+    """What the fuzzers do, without coverage to guide it: for machines that have no atheris."""
+    rng = np.random.default_rng(0)
+    seeds = targets.seed_tensors() if name == "tensors" else targets.seed_files()
+    target = getattr(targets, name)
+    for i in range(n):
+        data = changed(seeds[i % len(seeds)], rng)
+        target(targets.with_checksums(data) if name != "tensors" and i % 8 else data)
+
+
+def fuzz(name, out, **given):
+    """Run one fuzzer; return its figures."""
     pytest.importorskip("atheris", reason="needs nvcodec[fuzz]")
-    out = tmp_path / "fuzz.json"
-    command = [sys.executable, RUN, "--runs", n, "--seconds", 600, "--only", name, "-o", out]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, str(RUN), "--only", name, "-o", str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
     result = json.loads(out.read_text())
     assert result["findings"] == 0, result["fuzzers"][0]["findings"]
     assert done.returncode == 0, done.stderr
-    assert result["inputs"] >= n
+    return result
 
 
-def test_seed_files_are_valid(monkeypatch):
-    monkeypatch.syspath_prepend(str(RUN.parent))
-    import targets
+@pytest.mark.parametrize(("name", "n"), [("container", 300), ("tensors", 300), ("decode_tiny", 60)])
+def test_a_few_inputs(tmp_path, name, n):
+    assert fuzz(name, tmp_path / "fuzz.json", runs=n, seconds=600)["inputs"] >= n
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["container", "tensors", "decode_tiny"])
+def test_a_minute(tmp_path, name):
+    assert fuzz(name, tmp_path / "fuzz.json", seconds=60)["inputs"] > 100
+
+
+def test_seed_files_are_valid():
     for data in targets.seed_files():
         assert targets.with_checksums(data) == data
         targets.container(data)

@@ -37,6 +37,10 @@ from nvcodec.media import Chapter, Extras, Packet, Tag, Track, TrackHeader
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.reader import open_video
 
+sys.path.append(str(Path(__file__).parent / "fuzz"))
+
+import targets
+
 CONTROLS = "\x1b]0;owned\x07\x1b[2J\x9b31m \u202e\u2066\u200f\r\n\t\x7f\0"
 
 
@@ -87,13 +91,26 @@ for path in sys.argv[1:]:
 # Damage
 
 
-def test_truncation_of_a_whole_file_at_every_byte(data):
+VECTORS = Path(__file__).parent / "vectors" / "uncommon"
+NEWER = ("light", "yuv-top", "canvas-flow")
+"""12 bits and hdRM, a network of Y'CbCr, and a coarse flow."""
+
+
+def vector(name):
+    return (VECTORS / f"{name}.nrv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["hnerv", *NEWER])
+def test_truncation_of_a_whole_file_at_every_byte(data, name):
+    data = data if name == "hnerv" else vector(name)
     for n_bytes in range(len(data)):
         with pytest.raises(BitstreamError):
             check_structure(data[:n_bytes])
 
 
-def test_a_flip_of_every_bit_of_a_whole_file(data):
+@pytest.mark.parametrize("name", ["hnerv", *NEWER])
+def test_a_flip_of_every_bit_of_a_whole_file(data, name):
+    data = data if name == "hnerv" else vector(name)
     n_detected = 0
     for position in range(8 * len(data)):
         damaged = bytearray(data)
@@ -102,6 +119,30 @@ def test_a_flip_of_every_bit_of_a_whole_file(data):
             check_structure(bytes(damaged))
         n_detected += 1
     assert n_detected == 8 * len(data) > 1000
+
+
+@pytest.mark.parametrize("name", [*NEWER, "canvas-details", "grey-16"])
+def test_a_flip_of_every_bit_behind_right_checksums(name):
+    """Of headers, hdRM and configurations: drawn, or refused with the family of errors."""
+    data = vector(name)
+    starts = [chunk.offset for chunk in read_chunks(data)]
+    (segment,) = unpack_stream(data).segments
+    n_bytes = starts[-1] + 8 + 20 + len(segment.config)
+    read = 0
+    for position in range(8 * len(SIGNATURE), 8 * n_bytes):
+        changed = bytearray(data)
+        changed[position // 8] ^= 1 << position % 8
+        changed = targets.with_checksums(bytes(changed))
+        if changed == data:
+            # A bit of a checksum, repaired.
+            continue
+        targets.container(changed)
+        with suppress(BitstreamError):
+            check_structure(changed)
+            targets.decode_tiny(changed)
+            read += 1
+    # Colours, light and times may be any.
+    assert read > 50
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
@@ -300,7 +341,7 @@ def test_an_edited_checkpoint_is_refused(tmp_path):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(2, 32, 32))
     out = tmp_path / "out.nrv"
     with pytest.raises(Interrupted):
-        nvcodec.encode(path, out, options(5), device="cpu", stop=lambda: True)
+        nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", stop=lambda: True)
     state = checkpoint_path(out)
     sound = state.read_bytes()
     key, _ = read_checkpoint(state)
@@ -325,11 +366,11 @@ def test_an_edited_checkpoint_is_refused(tmp_path):
     ):
         state.write_bytes(damaged)
         with pytest.raises(UsageError, match="damaged"):
-            nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+            nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", resume=True)
     other = json.dumps(header | {"__metadata__": {"nvcodec": json.dumps(key | {"arch": "nerv"})}})
     state.write_bytes(len(other).to_bytes(8, "little") + other.encode() + sound[8 + header_bytes :])
     with pytest.raises(UsageError, match="made with another arch"):
-        nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+        nvcodec.encode(path, out, options(5, arch="hnerv"), device="cpu", resume=True)
     assert not out.exists()
 
 

@@ -20,13 +20,17 @@ from nvcodec import cli, errors, fields
 from nvcodec.bitstream.extras import pack_track
 from nvcodec.bitstream.tensors import dequantize
 from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_numpy, to_samples
+from nvcodec.codec.ycbcr import to_frames
 from nvcodec.models import ARCHITECTURES
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "vectors"
 VALID = sorted([*FOLDER.glob("common/*.nrv"), *FOLDER.glob("uncommon/*.nrv")])
 FAULTY = sorted(FOLDER.glob("faulty/*.nrv"))
-MATRIX = [FOLDER / "common" / f"{name}.nrv" for name in ("3dnerv", "canvas", "enerv", "segments")]
+MATRIX = [
+    FOLDER / "common" / f"{name}.nrv"
+    for name in ("3dnerv", "canvas-default", "enerv", "hdr10", "segments", "yuv")
+]
 EXIT_CODES = {
     4: reference_decoder.Corrupt,
     5: reference_decoder.Unsupported,
@@ -224,7 +228,11 @@ def drawn(path, *, batch=1, dtype=torch.float32, layout=None, device="cpu"):
             for first in range(0, segment.header.n_frames, step):
                 last = min(first + step, segment.header.n_frames)
                 index = torch.arange(first, last, device=video.device)
-                frames.append(to_numpy(to_samples(model(index))))
+                y = model(index)
+                if video.draws_yuv(number):
+                    frames.append(np.stack([flat(f) for f in to_frames(y.float(), video.info, 8)]))
+                else:
+                    frames.append(to_numpy(to_samples(y)))
     return np.concatenate(frames)
 
 
@@ -257,10 +265,20 @@ def test_other_ways_to_draw(path, n_threads, onednn, batch, layout):
 
 @pytest.mark.parametrize("path", MATRIX, ids=name_of)
 def test_64_bits(path):
-    difference = np.abs(drawn(path, batch=4, dtype=torch.float64).astype(int) - reference(path)[1])
+    frames, expected = drawn(path, batch=4, dtype=torch.float64), reference(path)[1]
+    difference = np.abs(frames.reshape(len(frames), -1) - expected.reshape(len(frames), -1) * 1.0)
     assert difference.max() <= 1
     # Positional encodings are rounded to 32 bits, whatever follows.
     assert (difference > 0).mean() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["3dnerv", "canvas-default", "enerv", "hnerv", "nerv", "segments"])
+def test_coarse_arithmetic_costs_what_the_specification_says(name):
+    path = FOLDER / "common" / f"{name}.nrv"
+    for dtype, low_db, high_db in ((torch.bfloat16, 45.5, 54.5), (torch.float16, 57.5, 65)):
+        difference = drawn(path, dtype=dtype) - reference(path)[1] * 1.0
+        assert (difference == 0).mean() < 0.999
+        assert low_db < -10 * np.log10(np.mean((difference / 255) ** 2)) < high_db
 
 
 @pytest.mark.gpu
@@ -275,6 +293,9 @@ def test_cuda(path):
 def test_documents():
     import make
 
+    counts = [len(list(FOLDER.glob(f"{name}/*.nrv"))) for name in ("common", "uncommon", "faulty")]
+    stated = "{} common, {} uncommon, {} faulty files".format(*counts)
+    assert stated in (ROOT / "README.md").read_text(encoding="utf-8")
     assert make.readme() == (FOLDER / "README.md").read_text(encoding="utf-8")
     assert make.SPEC.read_text(encoding="utf-8").endswith("\n" + make.spec_sections())
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import RATE, moving_frames
 
 from nvcodec.errors import InputError, ResourceError, UsageError
+from nvcodec.media import Timing
 from nvcodec.video.color import rgb_to_yuv, yuv_to_rgb
 from nvcodec.video.frames import VideoInfo, resolve_tags
 from nvcodec.video.reader import open_video
@@ -232,6 +233,28 @@ def test_output_appears_only_when_it_is_whole(tmp_path, target):
         visible = [p for p in tmp_path.rglob("[!.]*.*") if ".part" not in str(p)]
         assert visible == []
     assert len(read_all(f"{tmp_path}/{target}")[0]) == 1
+
+
+@pytest.mark.parametrize("target", [*TARGETS, "x.png"])
+def test_one_writer_at_a_time(tmp_path, target):
+    """A second one is refused and leaves the first one's files alone."""
+    info, path = info_of(), f"{tmp_path}/{target}"
+    if target == "x.png":
+        info = replace(info, timing=Timing.constant(info.frame_rate, 1))
+    first, second = moving_frames(2)
+    with open_writer(path, info) as writer:
+        writer.write(first)
+        before = sorted(tmp_path.rglob("*"))
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match="by another process"):
+                open_writer(path, info, overwrite=overwrite)
+        assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(UsageError, match=r"exists|has 1 files"):
+        open_writer(path, info)
+    with open_writer(path, info, overwrite=True) as writer:
+        writer.write(second)
+    assert [p for p in tmp_path.rglob("*") if p.name.startswith(".")] == []
+    assert len(read_all(path)[0]) == 1
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -72,7 +72,8 @@ def thumbnail(
             (number,) = picked.numbers
             picture = shrink(video[number], video.info, size)
         height, width, _ = picture.shape
-        storage.write_atomic(Path(output), PngEncoder(width, height).encode(picture))
+        with storage.claim(Path(output)):
+            storage.write_atomic(Path(output), PngEncoder(width, height).encode(picture))
         values = {"file": output, "frame": number, "width": width, "height": height}
         listen(Result(kind="thumbnail", values=values))
 

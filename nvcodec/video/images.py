@@ -58,8 +58,6 @@ class ImageSink:
         self.warnings = pictures_only(kind, info, extras)
         self._encoder = PngEncoder(info.width, info.height, self.bit_depth) if png else NpyEncoder()
         self._target = _OneFile(path) if single else _Series(path, overwrite=overwrite)
-        if single:
-            storage.check_output(path, overwrite=overwrite)
 
     def write(self, rgb: RGB) -> None:
         """Encode a frame into its own file."""

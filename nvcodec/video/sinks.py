@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -311,6 +311,8 @@ class Y4mSink:
             field_order=info.display.field_order,
             aspect=info.display.aspect,
         )
+        if path is not None and info.timing is not None:
+            storage.check_space(path, len(info.timing.pts) * header.frame_bytes)
         self._stream: IO[bytes]
         self._stream = (
             target if not isinstance(target, Path) else open(storage.part_path(target), "wb")  # noqa: SIM115
@@ -379,18 +381,24 @@ class StagedFolder:
     def __init__(
         self, folder: Path, wanted: re.Pattern[str], like: str, *, overwrite: bool
     ) -> None:
-        """Create `folder`; UsageError if it has `wanted` files that must not be replaced."""
-        files = folder.iterdir() if folder.is_dir() else iter(())
-        self._old = [p for p in files if wanted.fullmatch(p.name)]
-        if self._old and not overwrite:
-            raise UsageError(
-                f"folder {folder} has {len(self._old)} files like {like}; use -y to overwrite them"
-            )
+        """Create `folder`; UsageError if it has `wanted` files that must not be replaced.
+
+        Also where another process writes into it.
+        """
         if not folder.parent.is_dir():
             raise UsageError(f"folder {folder.parent} of the output does not exist")
         self._folder = folder
         self._created = not folder.exists()
         folder.mkdir(exist_ok=True)
+        with ExitStack() as claimed:
+            claimed.enter_context(storage.claim(folder))
+            self._old = [p for p in folder.iterdir() if wanted.fullmatch(p.name)]
+            if self._old and not overwrite:
+                raise UsageError(
+                    f"folder {folder} has {len(self._old)} files like {like}; "
+                    "use -y to overwrite them"
+                )
+            self._claimed = claimed.pop_all()
         self._staging = folder / ".part"
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir()
@@ -401,16 +409,18 @@ class StagedFolder:
 
     def commit(self) -> None:
         """Replace the old files by the new ones."""
-        for path in self._old:
-            path.unlink()
-        for path in self._staging.iterdir():
-            path.replace(self._folder / path.name)
-        self._staging.rmdir()
-        storage.sync_folder(self._folder)
+        with self._claimed:
+            for path in self._old:
+                path.unlink()
+            for path in self._staging.iterdir():
+                path.replace(self._folder / path.name)
+            self._staging.rmdir()
+            storage.sync_folder(self._folder)
 
     def abort(self) -> None:
         """Remove what was written, and the folder if it is new."""
         shutil.rmtree(self._staging, ignore_errors=True)
+        self._claimed.close()
         if self._created:
             with suppress(OSError):
                 self._folder.rmdir()

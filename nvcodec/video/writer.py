@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,9 +53,10 @@ class VideoWriter:
     coding: VideoFormat | None
     """How pictures are coded, for files that FFmpeg muxes."""
 
-    def __init__(self, sink: Sink, info: VideoInfo) -> None:
-        """Use open_writer instead of calling this."""
+    def __init__(self, sink: Sink, info: VideoInfo, claimed: ExitStack | None = None) -> None:
+        """Use open_writer instead of calling this; `claimed` is closed with the output."""
         self._sink = sink
+        self._claimed = claimed or ExitStack()
         self._shape = (info.height, info.width, 3)
         self._open = True
         self.n_frames = 0
@@ -110,12 +112,14 @@ class VideoWriter:
             self.abort()
             raise
         self._open = False
+        self._claimed.close()
 
     def abort(self) -> None:
         """Remove everything that was written; does nothing when already closed."""
         if self._open:
             self._open = False
-            self._sink.abort()
+            with self._claimed:
+                self._sink.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +137,12 @@ class VideoWriter:
 
 
 def _open_sink(
-    target: str | Path, info: VideoInfo, extras: Extras, wish: Wish, overwrite: bool
+    target: str | Path,
+    info: VideoInfo,
+    extras: Extras,
+    wish: Wish,
+    overwrite: bool,
+    claimed: ExitStack,
 ) -> Sink:
     text = str(target)
     if text == "-":
@@ -143,11 +152,16 @@ def _open_sink(
         return ImageSink(path / "%06d.png", info, extras, wish, overwrite=overwrite)
     suffix = path.suffix.lower()
     single = info.timing is not None and len(info.timing.pts) == 1
-    if suffix in SUFFIXES and (single or is_pattern(path)):
+    if suffix in SUFFIXES and is_pattern(path):
         return ImageSink(path, info, extras, wish, overwrite=overwrite)
-    if suffix not in (*CONTAINERS, ".y4m"):
+    if suffix not in (*CONTAINERS, ".y4m", *(SUFFIXES if single else ())):
         raise UsageError(f"output {text} has suffix {suffix or 'none'}; allowed are {_ALLOWED}")
     storage.check_output(path, overwrite=overwrite)
+    claimed.enter_context(storage.claim(path))
+    # Another process may have finished it in between.
+    storage.check_output(path, overwrite=overwrite)
+    if suffix in SUFFIXES:
+        return ImageSink(path, info, extras, wish, overwrite=overwrite)
     sink = Y4mSink if suffix == ".y4m" else ContainerSink
     return sink(path, info, extras, wish)
 
@@ -173,16 +187,19 @@ def open_writer(
         overwrite: replace what exists.
 
     Raises:
-        UsageError: the suffix is unknown, the output exists and must stay, or cannot be as wished.
+        UsageError: the suffix is unknown, the output exists and must stay, is being made by
+            another process, or cannot be as wished.
         InputError: colour tags without support.
         ResourceError: the output cannot be created.
     """
     if info.color.matrix != IDENTITY:
         check_tags(info.color, info.chroma or 444)
-    try:
-        return VideoWriter(_open_sink(target, info, extras, wish, overwrite), info)
-    except NvcodecError:
-        raise
-    except WRITE_ERRORS as error:
-        name = "standard output" if str(target) == "-" else str(target)
-        raise as_resource_error(name, error) from error
+    with ExitStack() as claimed:
+        try:
+            sink = _open_sink(target, info, extras, wish, overwrite, claimed)
+        except NvcodecError:
+            raise
+        except WRITE_ERRORS as error:
+            name = "standard output" if str(target) == "-" else str(target)
+            raise as_resource_error(name, error) from error
+        return VideoWriter(sink, info, claimed.pop_all())

@@ -18,6 +18,7 @@ from nvcodec.video.frames import DEFAULT_RATE, resolve_tags
 from nvcodec.video.planes import Picture, check_size
 
 MAGIC = b"YUV4MPEG2"
+_FRAME = b"FRAME\n"
 BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 """Bits per sample that are written."""
 _MAX_LINE = 4096
@@ -53,6 +54,12 @@ class Y4mHeader:
         if self.chroma == 400:
             return [luma]
         return [luma, *[chroma_shape(self.height, self.width, self.chroma)] * 2]
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the bytes that each frame takes."""
+        n_samples = sum(rows * columns for rows, columns in self.shapes)
+        return len(_FRAME) + n_samples * (1 if self.bit_depth == 8 else 2)
 
 
 def format_header(header: Y4mHeader) -> bytes:
@@ -119,7 +126,7 @@ def _aspect(text: str) -> Fraction:
 
 def write_frame(stream: IO[bytes], planes: Sequence[Plane]) -> None:
     """Append one picture; `planes` are Y, U, V or Y alone."""
-    stream.write(b"FRAME\n")
+    stream.write(_FRAME)
     for plane in planes:
         little = np.ascontiguousarray(plane, plane.dtype.newbyteorder("<"))
         stream.write(little.data.cast("B"))

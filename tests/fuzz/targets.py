@@ -83,16 +83,24 @@ def tensors(data: bytes) -> None:
 
 
 def decode_tiny(data: bytes) -> None:
-    """A whole file is drawn, first and last frame, or refused; then the lenient reader tries."""
+    """A whole file is drawn, first and last frame, or refused; then the lenient reader tries.
+
+    As RGB of 8 bits, and in the file's own form and depth.
+    """
     from nvcodec.codec.decoder import VideoFile
 
     for lenient in (False, True):
         try:
             video = VideoFile(data, device="cpu", limits=TINY, lenient=lenient)
             frames = video[[0, len(video) - 1]]
+            header = video.stream.header
+            video.bit_depth = header.bit_depth
+            own = next(video.drawn([0]))
         except BitstreamError:
             continue
-        header = video.stream.header
+        for part in own if isinstance(own, tuple) else (own,):
+            assert part.dtype == (np.uint8 if header.bit_depth == 8 else np.uint16)
+            assert part.max() < 1 << header.bit_depth
         assert frames.shape == (2, header.height, header.width, 3)
         assert frames.dtype == np.uint8
         return
