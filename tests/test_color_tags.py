@@ -71,7 +71,7 @@ def test_y4m_cannot_name_a_matrix(plain, tmp_path):
         ("libx264", "yuv422p", "yuv422p"),
         ("libx264", "yuv444p", "yuv444p"),
         ("libx264", "yuvj420p", "yuvj420p"),
-        ("ffv1", "gray", "yuv420p"),  # FFmpeg decodes monochrome H.264 so
+        ("ffv1", "gray", "yuvj420p"),  # FFmpeg decodes monochrome H.264 so
         ("ffv1", "bgr0", "yuv420p"),
     ],
 )
@@ -89,7 +89,7 @@ def test_chroma_formats_in_mp4_and_mkv(tmp_path, video, pixel_format, kept):
             found = container.streams.video[0].format.name
         if suffix == ".mp4":
             assert found == kept
-    assert info.color.full_range == (pixel_format in ("yuvj420p", "bgr0"))
+    assert info.color.full_range == (pixel_format in ("yuvj420p", "gray", "bgr0"))
 
 
 def test_tags_go_through_a_file(tmp_path):
