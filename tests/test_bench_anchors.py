@@ -53,6 +53,7 @@ def encode(codec, q, source, output):
 def test_anchor_encodes_and_decodes_all_frames(tmp_path, source, name):
     (codec,) = parse_anchor(name, threads=1)
     sizes, qualities = [], []
+    priority = os.sched_getscheduler(0)
     for q in (codec.scale.start - 15, codec.scale.start):
         path = tmp_path / f"a{codec.suffix}"
         sizes.append(encode(codec, q, source, path))
@@ -61,6 +62,7 @@ def test_anchor_encodes_and_decodes_all_frames(tmp_path, source, name):
         assert len(figures["psnr_rgb_per_frame_db"]) == 12
     assert sizes[0] > sizes[1]
     assert qualities[0] > qualities[1] > 28
+    assert os.sched_getscheduler(0) == priority
 
 
 def test_anchors_start_at_the_wanted_frame(tmp_path, source):

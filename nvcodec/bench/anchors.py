@@ -7,8 +7,10 @@ x265) is left out: in a small file it would weigh against them.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,20 @@ def _codec(name: str, anchor: Anchor, preset: str, tune: str, threads: int) -> C
     )
 
 
+@contextmanager
+def kept_priority() -> Iterator[None]:
+    """Give the calling thread its priority back afterwards.
+
+    SVT-AV1 takes a real-time one where it runs as root: whatever the process does or starts later
+    would starve all other programs.
+    """
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
+
+
 def encode_with_av(
     job: dict[str, Any], q: float, source: Path, start: int, count: int, output: Path
 ) -> float:
@@ -176,7 +192,7 @@ def encode_with_av(
     anchor = ANCHORS[job["anchor"]]
     silence()
     began = time.perf_counter()
-    with open_video(source, start=start, count=count) as reader:
+    with kept_priority(), open_video(source, start=start, count=count) as reader:
         info = reader.info
         if anchor.even_sides and (info.width % 2 or info.height % 2):
             raise InputError(

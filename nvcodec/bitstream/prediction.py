@@ -26,8 +26,8 @@ ACTIVITY = (2, 2, 1, 1, 1, 1)
 LEVEL_EDGES = (1, 2, 3, 5, 7, 11, 15, 22, 31, 45, 63, 90, 127, 181)
 """An activity of at least the n-th edge has level n, counted from 1; about two levels an octave."""
 N_LEVELS = len(LEVEL_EDGES) + 1
-MIN_SIDE = 4
-"""Tensors with fewer rows or columns are no pictures."""
+MIN_SIDE, MIN_AREA = 4, 50
+"""Smaller ones, such as the kernels of convolutions, are no pictures."""
 WEIGHT_UNIT = 64
 N_WEIGHTS = 256
 """Weights are -128 to 127 units of 1 / 64."""
@@ -53,7 +53,7 @@ class Prediction:
 
 def is_picture(shape: tuple[int, ...]) -> bool:
     """Say whether a tensor of this shape may be coded as pictures."""
-    return len(shape) > 2 and min(shape[-2:]) >= MIN_SIDE
+    return len(shape) > 2 and min(shape[-2:]) >= MIN_SIDE and math.prod(shape[-2:]) >= MIN_AREA
 
 
 def plan(symbols: Ints) -> Prediction:

@@ -124,6 +124,7 @@ def read_tensor(
     n_rows = shape[axis - 1] if axis else 1
     inner = math.prod(shape[axis:]) if axis else size
     pictures = predicts and len(shape) > 2 and min(shape[-2:]) >= 4
+    pictures = pictures and math.prod(shape[-2:]) >= 50
     modes = [0, *[1] * temporal, *[2] * pictures]
     mode = modes[decoder.uniform(len(modes))] if len(modes) > 1 else 0
     steps = indices(decoder, n_rows, 256)

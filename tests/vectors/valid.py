@@ -240,7 +240,7 @@ UNCOMMON: dict[str, Recipe] = {
             "canvases.0": smoothed(1, 9), "canvases.1": smoothed(2, 90), "detail": smoothed(1, 4),
             "grid": smoothed(1, 2), "slow_grids.0": smoothed(3, 40),
         },
-        arch="canvas", detail_channels=2, canvas_channels=(3, 2),
+        arch="canvas", detail_channels=2, canvas_channels=(3, 2), margin_percent=90,
     ),
     "pictures-far": coded(
         "Pictures of the whole range of symbols, which wrap around and are escaped",
@@ -252,7 +252,7 @@ UNCOMMON: dict[str, Recipe] = {
         lambda: steady(
             lambda seed: file_of(
                 model := random_network("canvas", CANVAS, seed=seed),
-                changed(rounded(model), {"canvases.0": smoothed(1, 9)}), yuv=True,
+                changed(rounded(model), {"canvases.1": smoothed(1, 9)}), yuv=True,
             )
         ),
     ),
