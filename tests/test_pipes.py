@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_factory import make_movie
 
 import nvcodec
 from nvcodec.bitstream.header import unpack_stream
@@ -109,6 +110,34 @@ def test_ffmpeg_writes_and_reads_the_same(tmp_path, pixel_format):
              str(tmp_path / "a.y4m")]  # fmt: skip
     found = subprocess.run(probe, capture_output=True, check=True, text=True, timeout=60)
     assert found.stdout.strip() == pixel_format
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "ffmpeg", "ffplay"))), reason="no bash, ffmpeg or ffplay"
+)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
+def test_the_pipeline_of_a_shell(tmp_path, pixel_format):
+    """From a video to a player, all of them programs of their own."""
+    make_movie(tmp_path / "in.mkv", n_frames=3, video="ffv1", pixel_format=pixel_format)
+    line = (
+        "ffmpeg -v error -i in.mkv -strict -1 -f yuv4mpegpipe - | $NVCODEC encode - -o - $QUICK | "
+        "$NVCODEC decode - -o - | tee out.y4m | ffplay -v error -autoexit -"
+    )
+    env = os.environ | {
+        "PYTHONPATH": str(Path(nvcodec.__file__).parents[1]), "OMP_NUM_THREADS": "1",
+        "NVCODEC": f"{sys.executable} -m nvcodec", "QUICK": " ".join(QUICK),
+        "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=env, capture_output=True,
+        stdin=subprocess.DEVNULL, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with open_video(tmp_path / "in.mkv") as before, open_video(tmp_path / "out.y4m") as after:
+        assert (after.info.bit_depth, after.info.chroma) == (before.info.bit_depth, 420)
+        assert after.info.frame_rate == before.info.frame_rate
+        for a, b in zip(before, after, strict=True):
+            assert a.shape == b.shape
 
 
 def frames_of(y4m):
