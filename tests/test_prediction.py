@@ -7,14 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from reference_decoder import RangeDecoder, tensor
-from test_tensors import assert_round_trip, make
+from test_tensors import assert_round_trip, make, qtensors
 
 from nvcodec.bitstream import prediction
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 from nvcodec.bitstream.tensors import (
-    QTensor,
-    TensorSpec,
-    gains_by_prediction,
+    pack_smallest,
     pack_tensors,
     tensor_bits,
     unpack_tensors,
@@ -30,21 +28,11 @@ def smooth(*shape, seed=0, spread=6.0):
     return np.rint(spread * walk / walk.std()).astype(np.int32)
 
 
-@st.composite
-def pictures(draw):
-    shape = draw(hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=9))
-    temporal = draw(st.booleans())
-    axis = draw(st.sampled_from([None, 0, 1]))
-    spec = TensorSpec(name="t", shape=shape, row_axis=axis, temporal=temporal)
-    largest = draw(st.sampled_from([0, 1, 3, 300, 32_767]))
-    elements = st.integers(-largest - (largest > 0), largest)
-    symbols = draw(hnp.arrays(np.int32, shape, elements=elements, fill=st.just(0)))
-    steps = draw(hnp.arrays(np.uint8, spec.n_rows, elements=st.integers(0, 255)))
-    return QTensor(spec, symbols, steps)
+pictures = qtensors(hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=9))
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.lists(pictures(), min_size=1, max_size=2))
+@given(st.lists(pictures, min_size=1, max_size=2))
 def test_round_trip(tensors):
     payload = assert_round_trip(tensors, predicts=True)
     decoder = RangeDecoder(payload)
@@ -71,8 +59,9 @@ def test_any_symbols_with_any_weights_and_scales(symbols, weights, scales):
 
 def test_smooth_pictures_gain_and_cost_what_is_said():
     q = make(smooth(3, 30, 40))
-    assert gains_by_prediction([q])
-    payload = pack_tensors([q], predicts=True)
+    payload, predicts = pack_smallest([q])
+    assert predicts
+    assert payload == pack_tensors([q], predicts=True)
     assert len(payload) < 0.8 * len(pack_tensors([q]))
     bits = tensor_bits(q, predicts=True)
     assert bits.symbols + bits.side == pytest.approx(8 * len(payload), abs=64)
@@ -81,14 +70,14 @@ def test_smooth_pictures_gain_and_cost_what_is_said():
 def test_noise_is_coded_in_rows():
     rng = np.random.default_rng(1)
     q = make(rng.integers(-9, 10, (2, 20, 20)))
-    assert not gains_by_prediction([q])
+    assert pack_smallest([q]) == (pack_tensors([q]), False)
     assert tensor_bits(q, predicts=True).symbols == tensor_bits(q).symbols
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (3, 3, 40), (3, 40, 3), (3, 7, 7), (40,), ()])
 def test_what_is_no_picture(shape):
     q = make(np.zeros(shape) if not shape else smooth(*shape) if len(shape) > 1 else [1] * 40, None)
-    assert not gains_by_prediction([q])
+    assert pack_smallest([q]) == (pack_tensors([q]), False)
     assert pack_tensors([q], predicts=True) == pack_tensors([q])
 
 

@@ -29,12 +29,12 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=4, max_side=6)
 
 
 @st.composite
-def qtensors(draw):
+def qtensors(draw, shapes=shapes):
     shape = draw(shapes)
     row_axis = draw(st.sampled_from([None, *range(min(len(shape), 2))]))
     temporal = bool(shape) and draw(st.booleans())
     spec = TensorSpec(name="t", shape=shape, row_axis=row_axis, temporal=temporal)
-    largest = draw(st.sampled_from([0, 1, 3, 127, 32_767]))
+    largest = draw(st.sampled_from([0, 1, 3, 127, 300, 32_767]))
     elements = st.integers(-largest - (largest > 0), largest)
     symbols = draw(hnp.arrays(np.int32, shape, elements=elements, fill=st.just(0)))
     steps = draw(hnp.arrays(np.uint8, spec.n_rows, elements=st.integers(0, 255)))

@@ -165,6 +165,9 @@ def kept_priority() -> Iterator[None]:
     SVT-AV1 takes a real-time one where it runs as root: whatever the process does or starts later
     would starve all other programs.
     """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield

@@ -19,8 +19,9 @@ SIGNATURE = b"\x89NRV\r\n\x1a\n"
 """As in PNG: a byte above 127, line ends and a ^Z, so that text-mode transfers show."""
 
 VERSION_MAJOR = 1
-VERSION_MINOR = 1
 """Files with another major version cannot be decoded by this code."""
+VERSION_MINOR = 1
+"""Of the files that this code writes."""
 
 VIDEO_HEADER = "VHDR"
 SEGMENT = "SEGM"

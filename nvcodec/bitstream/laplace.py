@@ -22,34 +22,26 @@ MAX_MAGNITUDE = 4095
 ESCAPE_BITS = 16
 """Bits of an escaped value, which follows as a plain int16."""
 
-# E[k - 1] = round(2^30 exp(-0.5 / b_k)): the mass of both tails beyond -0.5..0.5, in units of 2^-30
+# round(2^30 exp(-0.5 / b_k)) for k = 1..67
 # fmt: off
-E = (
-    1_286_253, 3_751_106, 9_226_469, 19_666_268, 37_163_206, 63_464_312, 99_533_137,
-    145_315_154, 199_759_078, 261_044_606, 326_914_198, 395_007_542, 463_130_302, 529_428_476,
-    592_470_630, 651_257_337, 705_182_512, 753_969_162, 797_596_699, 836_230_973, 870_163_178,
-    899_760_092, 925_425_813, 947_573_834, 966_607_779, 982_908_970, 996_829_173, 1_008_687_096,
-    1_018_767_490, 1_027_321_989, 1_034_571_010, 1_040_706_261, 1_045_893_524, 1_050_275_481,
-    1_053_974_460, 1_057_095_000, 1_059_726_201, 1_061_943_836, 1_063_812_229, 1_065_385_899,
-    1_066_710_993, 1_067_826_536, 1_068_765_495, 1_069_555_701, 1_070_220_635, 1_070_780_095,
-    1_071_250_770, 1_071_646_719, 1_071_979_784, 1_072_259_937, 1_072_495_574, 1_072_693_760,
-    1_072_860_442, 1_073_000_625, 1_073_118_518, 1_073_217_664, 1_073_301_043, 1_073_371_160,
-    1_073_430_126, 1_073_479_712, 1_073_521_411, 1_073_556_476, 1_073_585_964,
-)
-# Q[k - 1] = round(2^30 exp(-0.25 / b_k)), for means a quarter of a step from 0
-Q = (
-    37_163_206, 63_464_312, 99_533_137, 145_315_154, 199_759_078, 261_044_606, 326_914_198,
-    395_007_542, 463_130_302, 529_428_476, 592_470_630, 651_257_337, 705_182_512, 753_969_162,
-    797_596_699, 836_230_973, 870_163_178, 899_760_092, 925_425_813, 947_573_834, 966_607_779,
-    982_908_970, 996_829_173, 1_008_687_096, 1_018_767_490, 1_027_321_989, 1_034_571_010,
-    1_040_706_261, 1_045_893_524, 1_050_275_481, 1_053_974_460, 1_057_095_000, 1_059_726_201,
-    1_061_943_836, 1_063_812_229, 1_065_385_899, 1_066_710_993, 1_067_826_536, 1_068_765_495,
-    1_069_555_701, 1_070_220_635, 1_070_780_095, 1_071_250_770, 1_071_646_719, 1_071_979_784,
-    1_072_259_937, 1_072_495_574, 1_072_693_760, 1_072_860_442, 1_073_000_625, 1_073_118_518,
-    1_073_217_664, 1_073_301_043, 1_073_371_160, 1_073_430_126, 1_073_479_712, 1_073_521_411,
-    1_073_556_476, 1_073_585_964, 1_073_610_760, 1_073_631_612, 1_073_649_146, 1_073_663_891,
+_TAILS = (
+    1_286_253, 3_751_106, 9_226_469, 19_666_268, 37_163_206, 63_464_312, 99_533_137, 145_315_154,
+    199_759_078, 261_044_606, 326_914_198, 395_007_542, 463_130_302, 529_428_476, 592_470_630,
+    651_257_337, 705_182_512, 753_969_162, 797_596_699, 836_230_973, 870_163_178, 899_760_092,
+    925_425_813, 947_573_834, 966_607_779, 982_908_970, 996_829_173, 1_008_687_096, 1_018_767_490,
+    1_027_321_989, 1_034_571_010, 1_040_706_261, 1_045_893_524, 1_050_275_481, 1_053_974_460,
+    1_057_095_000, 1_059_726_201, 1_061_943_836, 1_063_812_229, 1_065_385_899, 1_066_710_993,
+    1_067_826_536, 1_068_765_495, 1_069_555_701, 1_070_220_635, 1_070_780_095, 1_071_250_770,
+    1_071_646_719, 1_071_979_784, 1_072_259_937, 1_072_495_574, 1_072_693_760, 1_072_860_442,
+    1_073_000_625, 1_073_118_518, 1_073_217_664, 1_073_301_043, 1_073_371_160, 1_073_430_126,
+    1_073_479_712, 1_073_521_411, 1_073_556_476, 1_073_585_964, 1_073_610_760, 1_073_631_612,
+    1_073_649_146, 1_073_663_891,
 )
 # fmt: on
+E = _TAILS[:-4]
+"""E[k - 1]: the mass of both tails beyond -0.5..0.5, in units of 2^-30."""
+Q = _TAILS[4:]
+"""Q[k - 1] = round(2^30 exp(-0.25 / b_k)), since b doubles in four scales: for shifted means."""
 
 _HISTOGRAM_CELLS = 1 << 22
 
@@ -66,7 +58,8 @@ def table(k: int, shift: int = 0) -> NDArray[np.int64]:
     ratio = (half * half) >> 30
     above = (half, quarter, 1 << 30)[shift]
     below = (half, (half * quarter) >> 30, ratio)[shift]
-    upper, lower = _tails(above, ratio), _tails(below, ratio)
+    upper = _tails(above, ratio)
+    lower = _tails(below, ratio) if shift else upper
     # the masses between two tails, in units of 2^-24
     upper_side, lower_side = (((t[:-1] - t[1:]) >> 1) >> 6 for t in (upper, lower))
     support = int(np.flatnonzero(lower_side >= 2).max()) + 1
@@ -100,30 +93,26 @@ def cost_bits(k: int, shift: int = 0) -> NDArray[np.float64]:
     return costs
 
 
-def shifted_costs(values: NDArray[np.integer], shift: int) -> NDArray[np.float64]:
-    """Return bits[i, k] of values[i] under scale k with a mean of `shift` quarters of a step."""
-    bits = np.empty((len(values), N_SCALES))
-    bits[:, 0] = np.where(values == 0, 0.0, np.inf)
-    for k in range(1, N_SCALES):
-        largest = support(k, shift)
-        inside = np.abs(values) <= largest
-        bits[:, k] = cost_bits(k, shift)[np.where(inside, values + largest, -1)]
-    return bits
-
-
-@lru_cache(maxsize=1)
-def _magnitude_costs() -> NDArray[np.float64]:
-    """Return bits[m, k] of a value of magnitude m (the last row: all larger) under scale k."""
-    bits = np.empty((MAX_MAGNITUDE + 2, N_SCALES))
+@lru_cache(maxsize=3)
+def _value_costs(shift: int) -> NDArray[np.float64]:
+    """Return bits[MAX_MAGNITUDE + 1 + v, k] of a value v; the ends stand for all larger ones."""
+    centre = MAX_MAGNITUDE + 1
+    bits = np.empty((2 * centre + 1, N_SCALES))
     bits[:, 0] = np.inf
-    bits[0, 0] = 0.0
+    bits[centre, 0] = 0.0
     for k in range(1, N_SCALES):
-        costs = cost_bits(k)
-        largest = support(k)
-        bits[: largest + 1, k] = costs[largest : 2 * largest + 1]
-        bits[largest + 1 :, k] = costs[-1]
+        costs, largest = cost_bits(k, shift), support(k, shift)
+        bits[:, k] = costs[-1]
+        bits[centre - largest : centre + largest + 1, k] = costs[:-1]
     bits.setflags(write=False)
     return bits
+
+
+def shifted_costs(values: NDArray[np.integer], shift: int) -> NDArray[np.float64]:
+    """Return bits[i, k] of values[i] under scale k with a mean of `shift` quarters of a step."""
+    centre = MAX_MAGNITUDE + 1
+    costs: NDArray[np.float64] = _value_costs(shift)[values.clip(-centre, centre) + centre]
+    return costs
 
 
 def scale_costs(rows: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -136,7 +125,7 @@ def scale_costs(rows: NDArray[np.integer]) -> NDArray[np.float64]:
     if rows.size == 0:
         return result
     largest = min(int(np.abs(rows.astype(np.int64)).max()), MAX_MAGNITUDE + 1)
-    bits = _magnitude_costs()[: largest + 1, 1:]
+    bits = _value_costs(0)[MAX_MAGNITUDE + 1 :][: largest + 1, 1:]
     block = max(1, _HISTOGRAM_CELLS // max(largest + 1, n_columns))
     for start in range(0, n_rows, block):
         part = np.minimum(np.abs(rows[start : start + block].astype(np.int64)), largest)

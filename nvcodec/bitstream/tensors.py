@@ -56,6 +56,11 @@ class TensorSpec:
         return 1 if self.row_axis is None else self.shape[self.row_axis]
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one value for each row that broadcasts over the tensor."""
+        return tuple(-1 if axis == self.row_axis else 1 for axis in range(len(self.shape)))
+
+    @property
     def size(self) -> int:
         """Number of symbols."""
         return math.prod(self.shape)
@@ -102,11 +107,7 @@ def step_index(step: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def dequantize(q: QTensor) -> NDArray[np.float32]:
     """Return the weights: the product is exact in float64 and rounded once, to float32."""
-    steps = step_size(q.steps)
-    if q.spec.row_axis is not None:
-        shape = [1] * len(q.spec.shape)
-        shape[q.spec.row_axis] = q.spec.n_rows
-        steps = steps.reshape(shape)
+    steps = step_size(q.steps).reshape(q.spec.row_shape)
     return (q.symbols.astype(np.float64) * steps).astype(np.float32).reshape(q.spec.shape)
 
 
@@ -134,10 +135,11 @@ def tensors_sha256(tensors: Sequence[QTensor]) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def gains_by_prediction(tensors: Sequence[QTensor]) -> bool:
-    """Say whether any tensor is smaller when it is coded as pictures."""
-    pictures = (q for q in tensors if prediction.is_picture(q.spec.shape))
-    return any(_plan(q, predicts=True).prediction for q in pictures)
+def pack_smallest(tensors: Sequence[QTensor]) -> tuple[bytes, bool]:
+    """Return the words of tensors, coded as pictures where that is smaller, and whether any is."""
+    plans = [_plan(q, predicts=True) for q in tensors]
+    predicts = any(plan.prediction for plan in plans)
+    return _write(tensors, plans, predicts), predicts
 
 
 def pack_tensors(tensors: Sequence[QTensor], *, predicts: bool = False) -> bytes:
@@ -145,9 +147,12 @@ def pack_tensors(tensors: Sequence[QTensor], *, predicts: bool = False) -> bytes
 
     Only where the segment `predicts` may tensors be coded as pictures.
     """
+    return _write(tensors, [_plan(q, predicts) for q in tensors], predicts)
+
+
+def _write(tensors: Sequence[QTensor], plans: Sequence[_Plan], predicts: bool) -> bytes:
     writer = SymbolWriter()
-    for q in tensors:
-        plan = _plan(q, predicts)
+    for q, plan in zip(tensors, plans, strict=True):
         n_axes = min(len(q.spec.shape), _MAX_ROW_AXES)
         if n_axes:
             axis = -1 if q.spec.row_axis is None else q.spec.row_axis
@@ -159,10 +164,10 @@ def pack_tensors(tensors: Sequence[QTensor], *, predicts: bool = False) -> bytes
         if plan.prediction is not None:
             weights = plan.prediction.weights
             writer.uniform(weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
-            _write_indices(writer, plan.prediction.scales, N_SCALES)
+        _write_indices(writer, plan.scales, N_SCALES)
+        if plan.prediction is not None:
             prediction.write(writer, q.symbols.astype(np.int64), plan.prediction)
             continue
-        _write_indices(writer, plan.scales, N_SCALES)
         for k in range(1, N_SCALES):
             writer.laplace(plan.rows[plan.scales == k], k)
     return writer.finish()
@@ -223,14 +228,15 @@ def _plan(q: QTensor, predicts: bool) -> _Plan:
     q = canonical(q)
     symbols = q.symbols.astype(np.int64)
     modes = _modes(q.spec, predicts)
-    mode_bits = math.log2(len(modes))
-    plans = [_plan_rows(q, _ROWS, symbols, mode_bits)]
+    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + math.log2(len(modes))
+    side_bits += _index_bits(q.steps, N_STEPS)
+    plans = [_plan_rows(q, _ROWS, symbols, side_bits)]
     if _DIFFERENCES in modes:
         differences = np.diff(symbols, axis=0, prepend=0)
         if _INT16[0] <= differences.min() and differences.max() <= _INT16[1]:
-            plans.append(_plan_rows(q, _DIFFERENCES, differences, mode_bits))
+            plans.append(_plan_rows(q, _DIFFERENCES, differences, side_bits))
     if _PICTURES in modes:
-        plans.append(_plan_pictures(q, symbols, mode_bits))
+        plans.append(_plan_pictures(q, symbols, side_bits))
     return min(plans, key=lambda plan: plan.symbol_bits + plan.side_bits)
 
 
@@ -249,16 +255,15 @@ def _check_tensor(q: QTensor) -> None:
         raise ValueError(f"tensor {spec.name} has symbols {lo} to {hi}, allowed is int16")
 
 
-def _plan_pictures(q: QTensor, symbols: NDArray[np.int64], mode_bits: float) -> _Plan:
+def _plan_pictures(q: QTensor, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
     found = prediction.plan(symbols)
-    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + mode_bits
-    side_bits += _index_bits(q.steps, N_STEPS) + _index_bits(found.scales, N_SCALES)
+    side_bits += _index_bits(found.scales, N_SCALES)
     side_bits += len(found.weights) * math.log2(prediction.N_WEIGHTS)
     bits = found.symbol_bits
     return _Plan(_PICTURES, symbols, found.scales, q.steps, bits, side_bits, found)
 
 
-def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], mode_bits: float) -> _Plan:
+def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
     rows = _to_rows(q.spec, symbols)
     costs = scale_costs(rows)
     scales = costs.argmin(axis=1).astype(np.uint8)
@@ -267,8 +272,7 @@ def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], mode_bits: flo
         if _scale_bits(costs, smooth) < _scale_bits(costs, scales):
             scales = smooth
     symbol_bits = _symbol_bits(costs, scales)
-    side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + mode_bits
-    side_bits += _index_bits(q.steps, N_STEPS) + _index_bits(scales, N_SCALES)
+    side_bits += _index_bits(scales, N_SCALES)
     return _Plan(mode, rows, scales, q.steps, symbol_bits, side_bits)
 
 

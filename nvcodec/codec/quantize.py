@@ -52,7 +52,7 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
 
 def is_predicted(spec: TensorSpec, picture_names: tuple[str, ...]) -> bool:
     """Say whether training takes a tensor for pictures that predict themselves."""
-    named = spec.name.startswith(picture_names) if picture_names else False
+    named = spec.name.startswith(picture_names)
     return named and is_picture(spec.shape) and not spec.temporal
 
 
@@ -101,13 +101,9 @@ class Quantizer(nn.Module):
         if key not in self._index:
             rows, caps = [], []
             for name, value in values.items():
-                axis = self.specs[name].row_axis
-                row = torch.zeros((), dtype=torch.int64)
-                if axis is not None:
-                    shape = [1] * value.ndim
-                    shape[axis] = -1
-                    row = torch.arange(value.shape[axis]).view(shape)
-                rows.append((row + self.rows[name].start).expand(value.shape).reshape(-1))
+                spec, first = self.specs[name], self.rows[name].start
+                row = torch.arange(first, first + spec.n_rows).view(spec.row_shape)
+                rows.append(row.expand(value.shape).reshape(-1))
                 caps.append(torch.full((value.numel(),), self.cap[name] + 0.49))
             device = self.log_step.device
             cap = torch.cat(caps).to(device) if self.capped else None
@@ -216,11 +212,7 @@ class Quantizer(nn.Module):
 
     def _along_rows(self, name: str, of_rows: Tensor) -> Tensor:
         """Return the values of a tensor's rows, to be multiplied with it."""
-        shape = [1] * len(self.specs[name].shape)
-        axis = self.specs[name].row_axis
-        if axis is not None:
-            shape[axis] = -1
-        return of_rows[self.rows[name]].view(shape)
+        return of_rows[self.rows[name]].view(self.specs[name].row_shape)
 
     @torch.no_grad()
     def quantize(
@@ -235,10 +227,8 @@ class Quantizer(nn.Module):
         for name, spec in self.specs.items():
             log2_step = self.log_step[self.rows[name]].double().cpu().numpy() * _LOG2E
             steps = step_index(np.exp2(log2_step + octaves))
-            shape = [1] * len(spec.shape)
-            if spec.row_axis is not None:
-                shape[spec.row_axis] = -1
-            exact = parameters[name].double().cpu().numpy() / step_size(steps).reshape(shape)
+            size = step_size(steps).reshape(spec.row_shape)
+            exact = parameters[name].double().cpu().numpy() / size
             magnitude = np.ceil(np.abs(exact) - 0.5 - deadzone).clip(0, self.cap[name])
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))

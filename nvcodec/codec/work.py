@@ -25,21 +25,12 @@ from nvcodec.bitstream.extras import (
 )
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
-    PREDICTS,
-    Segment,
-    SegmentHeader,
     Stream,
     StreamHeader,
     pack_stream,
 )
-from nvcodec.bitstream.tensors import (
-    QTensor,
-    canonical,
-    gains_by_prediction,
-    pack_tensors,
-    tensor_bits,
-    tensors_sha256,
-)
+from nvcodec.bitstream.segments import pack_segment
+from nvcodec.bitstream.tensors import QTensor, tensor_bits
 from nvcodec.codec.checkpoint import save_checkpoint
 from nvcodec.codec.choose import check_color, choose_arch
 from nvcodec.codec.decoder import VideoFile, to_numpy, to_samples
@@ -163,7 +154,6 @@ def make_file(
 ) -> bytes:
     """Return the bytes of a whole file with one segment."""
     color = info.color
-    yuv = plan.fit.color == "yuv"
     header = StreamHeader(
         version_minor=VERSION_MINOR,
         width=plan.width,
@@ -181,20 +171,12 @@ def make_file(
         bit_depth=info.bit_depth,
         n_segments=1,
     )
-    tensors = [canonical(q) for q in tensors]
-    predicts = gains_by_prediction(tensors)
-    segment = SegmentHeader(
-        first_frame=0,
-        n_frames=plan.n_frames,
-        arch_id=ARCHITECTURES[plan.arch][0] + yuv * DRAWS_YUV + predicts * PREDICTS,
-        tensors_sha256=tensors_sha256(tensors),
-    )
-    config = fields.pack(plan.config)
+    arch_id = ARCHITECTURES[plan.arch][0] + (plan.fit.color == "yuv") * DRAWS_YUV
+    segment = pack_segment(arch_id, fields.pack(plan.config), tensors, n_frames=plan.n_frames)
     timing = info.timing
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
-    segments = (Segment(segment, config, pack_tensors(tensors, predicts=predicts)),)
-    return pack_stream(Stream(header, segments, metadata, extras, info.display, timing, info.hdr))
+    return pack_stream(Stream(header, (segment,), metadata, extras, info.display, timing, info.hdr))
 
 
 class EncodeWork:
@@ -330,8 +312,8 @@ class EncodeWork:
             self._prepare(model, plan.fit.max_time_s)
         if self.initial is not None:
             load_tensors(model, self.initial.tensors(plan))
-        fit = plan.fit
-        return Fit(model, self.frames, fit, measure_bits, self.mask, self.planes, self.team)
+        settings = plan.fit
+        return Fit(model, self.frames, settings, measure_bits, self.mask, self.planes, self.team)
 
     def _prepare(self, model: VideoModel, max_time_s: float | None) -> None:
         """Set starting values from the frames, in at most a share of the time there is."""

@@ -12,19 +12,15 @@ import torch
 from nvcodec import fields
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
-    PREDICTS,
     Segment,
-    SegmentHeader,
     Stream,
     StreamHeader,
     pack_stream,
 )
+from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import (
     QTensor,
     canonical,
-    gains_by_prediction,
-    pack_tensors,
-    tensors_sha256,
 )
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.models import ARCHITECTURES
@@ -130,16 +126,9 @@ def zeroed(q: QTensor) -> QTensor:
 def segment_of(model: VideoModel, tensors: list[QTensor], first_frame: int = 0) -> Segment:
     """Return a network as a segment."""
     arch_id = next(i for i, cls in ARCHITECTURES.values() if cls is type(model))
-    tensors = [canonical(q) for q in tensors]
-    load_tensors(model, tensors)
-    predicts = gains_by_prediction(tensors)
-    header = SegmentHeader(
-        first_frame=first_frame,
-        n_frames=model.n_frames,
-        arch_id=arch_id + predicts * PREDICTS,
-        tensors_sha256=tensors_sha256(tensors),
-    )
-    return Segment(header, fields.pack(model.config), pack_tensors(tensors, predicts=predicts))
+    load_tensors(model, [canonical(q) for q in tensors])
+    config = fields.pack(model.config)
+    return pack_segment(arch_id, config, tensors, first_frame=first_frame, n_frames=model.n_frames)
 
 
 def header_of(segments: Sequence[Segment], *, width: int, height: int) -> StreamHeader:
