@@ -28,6 +28,20 @@ def handle(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
             signal.signal(number, old)
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.
+
+    Of a type of its own: CPython ends a program as killed by SIGINT, whatever became of the
+    exception, once a plain KeyboardInterrupt has passed through exec() or eval() of text, as the
+    standard library's dataclasses and named tuples use them while modules are imported.
+    """
+
+
+def stop_now(number: int, frame: Any) -> None:
+    """Raise Stopped: the handler of a signal."""
+    raise Stopped
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM came; the second one aborts at once."""
@@ -36,7 +50,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: Any) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
+            raise Stopped
         asked = True
         # Not print(): the signal may have come in the middle of one.
         with suppress(OSError):

@@ -557,6 +557,25 @@ def test_second_signal_aborts_at_once(tmp_path, clip):
     assert not storage.part_path(tmp_path / "a.nrv").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_within_executed_text_leaves_the_exit_code(number):
+    """As within the import of a dataclass: CPython then ends as if killed by SIGINT."""
+    code = f"""
+import signal, click
+from nvcodec.cli.base import Command
+@click.command(cls=Command)
+def play():
+    try:
+        exec("signal.raise_signal({int(number)})")
+    except KeyboardInterrupt:
+        print("stopped")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+play([], standalone_mode=False)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, b"stopped\n"), result.stderr
+
+
 def test_stop_while_reading(tmp_path, clip, monkeypatch):
     from nvcodec.video.reader import VideoReader
 

@@ -13,7 +13,7 @@ import click
 
 from nvcodec import __version__
 from nvcodec.bitstream.container import VERSION_MAJOR
-from nvcodec.ending import failure, handle, nobody_reads
+from nvcodec.ending import failure, handle, nobody_reads, stop_now
 from nvcodec.errors import UsageError
 
 
@@ -23,7 +23,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with handle(signal.default_int_handler, signal.SIGTERM):
+            # A shell's job in the background ignores Ctrl-C, and goes on doing so.
+            heeds = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+            with handle(stop_now, signal.SIGTERM, *[signal.SIGINT] * heeds):
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
