@@ -4,7 +4,8 @@ The names, shapes and order of tensors follow from the architecture and are neve
 A tensor is cut into rows along one axis, which the file states; each row has a quantiser step and a
 Laplace scale. Coding order of one tensor: row axis, mode, step indices, scale indices, then all
 symbols of scale 1, of scale 2, ... A tensor coded as pictures (prediction.py) has six weights and
-the scale indices of activity levels in place of those of rows.
+the scale indices of activity levels in place of those of rows; so has one whose differences along
+time are coded as pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _INT16 = (-(1 << 15), (1 << 15) - 1)
 _MAX_RANK = 6
 _MAX_ROW_AXES = 2
 _MAX_SMOOTHED_ROWS = 1 << 14
-_ROWS, _DIFFERENCES, _PICTURES = range(3)
+_ROWS, _DIFFERENCES, _PICTURES, _PICTURE_DIFFERENCES = range(4)
+_OVER_TIME = (_DIFFERENCES, _PICTURE_DIFFERENCES)
+_AS_PICTURES = (_PICTURES, _PICTURE_DIFFERENCES)
 # a scale index that differs by 1 or 2 from its neighbour is typical: b = 1 for a first guess
 _TYPICAL_DELTA_SCALE = 16
 
@@ -166,10 +169,10 @@ def _write(tensors: Sequence[QTensor], plans: Sequence[_Plan], predicts: bool) -
             writer.uniform(weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
         _write_indices(writer, plan.scales, N_SCALES)
         if plan.prediction is not None:
-            prediction.write(writer, q.symbols.astype(np.int64), plan.prediction)
+            prediction.write(writer, plan.coded.astype(np.int64), plan.prediction)
             continue
         for k in range(1, N_SCALES):
-            writer.laplace(plan.rows[plan.scales == k], k)
+            writer.laplace(plan.coded[plan.scales == k], k)
     return writer.finish()
 
 
@@ -205,7 +208,8 @@ class _Plan:
     """Everything the encoder decides about one tensor."""
 
     mode: int
-    rows: NDArray[np.integer]
+    coded: NDArray[np.integer]
+    """Symbols or their differences, as rows or as pictures."""
     scales: NDArray[np.uint8]
     steps: NDArray[np.uint8]
     symbol_bits: float
@@ -220,6 +224,8 @@ def _modes(spec: TensorSpec, predicts: bool) -> list[int]:
         modes.append(_DIFFERENCES)
     if predicts and prediction.is_picture(spec.shape):
         modes.append(_PICTURES)
+        if spec.temporal:
+            modes.append(_PICTURE_DIFFERENCES)
     return modes
 
 
@@ -230,13 +236,16 @@ def _plan(q: QTensor, predicts: bool) -> _Plan:
     modes = _modes(q.spec, predicts)
     side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + math.log2(len(modes))
     side_bits += _index_bits(q.steps, N_STEPS)
-    plans = [_plan_rows(q, _ROWS, symbols, side_bits)]
-    if _DIFFERENCES in modes:
+    coded = {_ROWS: symbols, _PICTURES: symbols}
+    if q.spec.temporal:
         differences = np.diff(symbols, axis=0, prepend=0)
         if _INT16[0] <= differences.min() and differences.max() <= _INT16[1]:
-            plans.append(_plan_rows(q, _DIFFERENCES, differences, side_bits))
-    if _PICTURES in modes:
-        plans.append(_plan_pictures(q, symbols, side_bits))
+            coded |= {_DIFFERENCES: differences, _PICTURE_DIFFERENCES: differences}
+    plans = [
+        (_plan_pictures if mode in _AS_PICTURES else _plan_rows)(q, mode, coded[mode], side_bits)
+        for mode in modes
+        if mode in coded
+    ]
     return min(plans, key=lambda plan: plan.symbol_bits + plan.side_bits)
 
 
@@ -255,12 +264,12 @@ def _check_tensor(q: QTensor) -> None:
         raise ValueError(f"tensor {spec.name} has symbols {lo} to {hi}, allowed is int16")
 
 
-def _plan_pictures(q: QTensor, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
+def _plan_pictures(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
     found = prediction.plan(symbols)
     side_bits += _index_bits(found.scales, N_SCALES)
     side_bits += len(found.weights) * math.log2(prediction.N_WEIGHTS)
     bits = found.symbol_bits
-    return _Plan(_PICTURES, symbols, found.scales, q.steps, bits, side_bits, found)
+    return _Plan(mode, symbols, found.scales, q.steps, bits, side_bits, found)
 
 
 def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
@@ -360,12 +369,24 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTen
     modes = _modes(spec, predicts)
     mode = modes[int(reader.uniform(1, len(modes))[0])] if len(modes) > 1 else modes[0]
     steps = _read_indices(reader, f"step ({spec.name})", spec.n_rows, N_STEPS)
-    if mode == _PICTURES:
-        n = len(prediction.NEIGHBOURS)
-        weights = reader.uniform(n, prediction.N_WEIGHTS).astype(np.int64)
-        weights -= prediction.N_WEIGHTS // 2
-        scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
-        return QTensor(spec, prediction.read(reader, spec.shape, weights, scales), steps)
+    symbols = (_read_pictures if mode in _AS_PICTURES else _read_rows)(reader, spec)
+    if mode in _OVER_TIME:
+        sums = np.cumsum(symbols, axis=0, dtype=np.int64)
+        if sums.min() < _INT16[0] or sums.max() > _INT16[1]:
+            raise CorruptError(f"tensor {spec.name} has differences that leave the int16 range")
+        symbols = sums.astype(np.int32)
+    return QTensor(spec, symbols, steps)
+
+
+def _read_pictures(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
+    n = len(prediction.NEIGHBOURS)
+    weights = reader.uniform(n, prediction.N_WEIGHTS).astype(np.int64)
+    weights -= prediction.N_WEIGHTS // 2
+    scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
+    return prediction.read(reader, spec.shape, weights, scales)
+
+
+def _read_rows(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
     scales = _read_indices(reader, f"scale ({spec.name})", spec.n_rows, N_SCALES)
     rows = np.zeros((spec.n_rows, spec.size // spec.n_rows), dtype=np.int32)
     for k in range(1, N_SCALES):
@@ -373,10 +394,4 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTen
         if selected.size:
             count = selected.size * rows.shape[1]
             rows[selected] = reader.laplace(count, k).reshape(selected.size, -1)
-    symbols = _from_rows(spec, rows)
-    if mode == _DIFFERENCES:
-        sums = np.cumsum(symbols, axis=0, dtype=np.int64)
-        if sums.min() < _INT16[0] or sums.max() > _INT16[1]:
-            raise CorruptError(f"tensor {spec.name} has differences that leave the int16 range")
-        symbols = sums.astype(np.int32)
-    return QTensor(spec, symbols, steps)
+    return _from_rows(spec, rows)

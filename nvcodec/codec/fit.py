@@ -497,7 +497,7 @@ class Fit:
             tensor_specs(self.model),
             weight_bits=s.weight_bits,
             embed_bits=s.embed_bits,
-            picture_names=self.model.field_names,
+            picture_names=self.model.picture_names,
         )
         return quantizer.to(self.device)
 

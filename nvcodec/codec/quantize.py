@@ -52,8 +52,7 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
 
 def is_predicted(spec: TensorSpec, picture_names: tuple[str, ...]) -> bool:
     """Say whether training takes a tensor for pictures that predict themselves."""
-    named = spec.name.startswith(picture_names)
-    return named and is_picture(spec.shape) and not spec.temporal
+    return spec.name.startswith(picture_names) and is_picture(spec.shape)
 
 
 class Quantizer(nn.Module):
@@ -134,7 +133,10 @@ class Quantizer(nn.Module):
             self.log_scale[self.rows[name]].copy_(mean.log())
         for i, name in enumerate(self.pictures):
             steps = self._along_rows(name, self.log_step.exp())
-            weights, scales = first_prediction((parameters[name].float() / steps).round())
+            symbols = (parameters[name].float() / steps).round()
+            if name in steady_names:
+                symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
+            weights, scales = first_prediction(symbols)
             self.prediction.view(-1, len(NEIGHBOURS))[i].copy_(weights)
             self.log_level_scale.view(-1, N_LEVELS)[i].copy_(scales.log())
 
@@ -163,7 +165,8 @@ class Quantizer(nn.Module):
             steps = torch.from_numpy(eighths).to(steps)
         shaped, bits = self._rows_coded(others, steps, mode, generator, previous)
         for name, value in pictures.items():
-            shaped[name], n_bits = self._picture_coded(name, value, steps, mode, generator)
+            before = None if previous is None else previous.get(name)
+            shaped[name], n_bits = self._picture_coded(name, value, steps, mode, generator, before)
             bits = bits + n_bits
         return {name: shaped[name] for name in values}, bits
 
@@ -194,20 +197,30 @@ class Quantizer(nn.Module):
         return shaped, bits
 
     def _picture_coded(
-        self, name: str, value: Tensor, steps: Tensor, mode: Mode, generator: torch.Generator
+        self,
+        name: str,
+        value: Tensor,
+        steps: Tensor,
+        mode: Mode,
+        generator: torch.Generator,
+        before: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         step, cap = self._along_rows(name, steps), self.cap[name] + 0.49
         exact = value / step
         if self.capped:
             exact = exact.clamp(-cap, cap)
-        rounded = symbols = exact + (exact.round() - exact).detach()
+        rounded = symbols = _rounded(exact)
         if mode == "noise":
             noise = torch.rand(exact.shape, generator=generator, device=exact.device) - 0.5
             symbols = exact + noise
         i = self.pictures.index(name)
         weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
         scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
-        nats = picture_nats(symbols, rounded, weights, scales)
+        coded_symbols, neighbours = symbols, rounded
+        if before is not None:
+            earlier = _rounded(before / step)
+            coded_symbols, neighbours = symbols - earlier, rounded - earlier
+        nats = picture_nats(coded_symbols, neighbours, weights, scales)
         return symbols * step, nats * _LOG2E
 
     def _along_rows(self, name: str, of_rows: Tensor) -> Tensor:
@@ -233,6 +246,11 @@ class Quantizer(nn.Module):
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))
         return tensors
+
+
+def _rounded(exact: Tensor) -> Tensor:
+    """Round, with the gradient of the identity."""
+    return exact + (exact.round() - exact).detach()
 
 
 def load_tensors(model: VideoModel, tensors: list[QTensor]) -> None:

@@ -31,6 +31,8 @@ MOTION_UNIT = 1 / 128
 MAX_WIDTH = 255
 MAX_STAGES = 5
 _BASE_CELLS = 3600
+_GRID_SHIFT = 2
+"""log2 of the cells of the finest time grid; each slower one has cells twice as large."""
 _DETAIL_SHARE = 0.3
 """A canvas of full resolution pays where the frame has at most this share of all values."""
 
@@ -50,6 +52,7 @@ class CanvasConfig:
     motion: int = choice(MOTION_NAMES, "how canvases move", 2)
     output: int = choice(OUTPUT_NAMES, "last function", 1)
     detail_channels: int = u8(0, 255, "channels of the canvas of full resolution", 1, absent=0)
+    flow_shift: int = u8(0, 6, "log2 of the size of a flow's cells", 3, absent=3)
 
 
 class Block(nn.Module):
@@ -74,6 +77,7 @@ class Canvas(VideoModel):
     steady_names = ("motion", "flow")
     step_shares: ClassVar = {"motion": 0.15, "flow": 0.15}
     field_names = ("canvases", "slow_grids", "detail")
+    picture_names = (*field_names, "flow", "grid")
     density = 0.5
 
     def __init__(self, config: CanvasConfig, n_frames: int, height: int, width: int) -> None:
@@ -92,13 +96,13 @@ class Canvas(VideoModel):
         self.latent_names = ("motion", "flow", "grid") if config.motion == 2 else ("motion", "grid")
         self.motion = nn.Parameter(torch.zeros(n_frames, 6))
         if config.motion == 2:
-            self.flow = nn.Parameter(torch.zeros(n_frames, 2, *_coarse(base, 1)))
-        self.grid = nn.Parameter(1e-3 * torch.randn(n_frames, first, *_coarse(base, 0)))
+            self.flow = nn.Parameter(torch.zeros(n_frames, 2, *_reduce(base, config.flow_shift)))
+        self.grid = nn.Parameter(1e-3 * torch.randn(n_frames, first, *_reduce(base, _GRID_SHIFT)))
         if config.detail_channels:
             size = _enlarge(self.sizes[-1], config.margin_percent)
             self.detail = nn.Parameter(1e-3 * torch.randn(config.detail_channels, *size))
         self.slow_grids = nn.ParameterList(
-            1e-3 * torch.randn(-(-n_frames >> i), channels, *_coarse(base, i))
+            1e-3 * torch.randn(-(-n_frames >> i), channels, *_reduce(base, _GRID_SHIFT + i))
             for i, channels in enumerate(slow, 1)
         )
         self.canvases = nn.ParameterList(
@@ -274,9 +278,9 @@ def _fill_options(
     return CanvasConfig(**filled)
 
 
-def _coarse(base: tuple[int, int], level: int) -> tuple[int, int]:
-    """Return the size of time grid `level`: a quarter of the base, then halves of that."""
-    return -(-base[0] >> (level + 2)), -(-base[1] >> (level + 2))
+def _reduce(size: tuple[int, int], shift: int) -> tuple[int, int]:
+    """Return the size of a grid whose cells are squares of 2^shift."""
+    return -(-size[0] >> shift), -(-size[1] >> shift)
 
 
 def _enlarge(size: tuple[int, int], margin_percent: int) -> tuple[int, int]:

@@ -125,24 +125,24 @@ def read_tensor(
     inner = math.prod(shape[axis:]) if axis else size
     pictures = predicts and len(shape) > 2 and min(shape[-2:]) >= 4
     pictures = pictures and math.prod(shape[-2:]) >= 50
-    modes = [0, *[1] * temporal, *[2] * pictures]
+    modes = [0, *[1] * temporal, *[2] * pictures, *[3] * (temporal and pictures)]
     mode = modes[decoder.uniform(len(modes))] if len(modes) > 1 else 0
     steps = indices(decoder, n_rows, 256)
-    if mode == 2:
+    if mode in (2, 3):
         weights = [decoder.uniform(256) - 128 for _ in range(6)]
         scales = indices(decoder, 15, 64)
         symbols = read_pictures(decoder, shape, weights, scales)
-        return Tensor(axis - 1 if axis else None, mode, steps, scales, symbols)
-    scales = indices(decoder, n_rows, 64)
-    places = [[] for _ in range(n_rows)]
-    for place in range(size):
-        places[place // inner % n_rows].append(place)
-    symbols = [0] * size
-    for k in range(1, 64):
-        of_scale = [p for row in range(n_rows) if scales[row] == k for p in places[row]]
-        for place, value in zip(of_scale, decoder.laplace(len(of_scale), k), strict=True):
-            symbols[place] = value
-    if mode == 1:
+    else:
+        scales = indices(decoder, n_rows, 64)
+        places = [[] for _ in range(n_rows)]
+        for place in range(size):
+            places[place // inner % n_rows].append(place)
+        symbols = [0] * size
+        for k in range(1, 64):
+            of_scale = [p for row in range(n_rows) if scales[row] == k for p in places[row]]
+            for place, value in zip(of_scale, decoder.laplace(len(of_scale), k), strict=True):
+                symbols[place] = value
+    if mode in (1, 3):
         frame = size // shape[0]
         for place in range(frame, size):
             symbols[place] += symbols[place - frame]

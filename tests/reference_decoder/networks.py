@@ -391,8 +391,9 @@ class Canvas(Network):
         ("motion", "u8", 0, 2),
         ("output", "u8", 0, 2),
         ("detail_channels", "u8", 0, 255),
+        ("flow_shift", "u8", 0, 6),
     )
-    absent: ClassVar = {"detail_channels": 0}
+    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3}
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -408,7 +409,9 @@ class Canvas(Network):
         detail = config["detail_channels"]
         self.shapes = [("motion", (n_frames, 6), True)]
         if config["motion"] == 2:
-            self.shapes.append(("flow", (n_frames, 2, math.ceil(h / 8), math.ceil(w / 8)), True))
+            cell = 1 << config["flow_shift"]
+            size = math.ceil(h / cell), math.ceil(w / cell)
+            self.shapes.append(("flow", (n_frames, 2, *size), True))
         for i, g in enumerate(grids):
             size = (math.ceil(h / 2 ** (i + 2)), math.ceil(w / 2 ** (i + 2)))
             name = f"slow_grids.{i - 1}" if i else "grid"

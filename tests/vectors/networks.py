@@ -118,6 +118,16 @@ def smoothed(step: int, largest: int) -> Change:
     return change
 
 
+def drifting(step: int, largest: int) -> Change:
+    """Return a change to sums over time of such waves, whose differences are best as pictures."""
+
+    def change(q: QTensor) -> QTensor:
+        waves = smoothed(step, largest)(q)
+        return dataclasses.replace(q, symbols=waves.symbols.cumsum(0).astype(np.int32))
+
+    return change
+
+
 def zeroed(q: QTensor) -> QTensor:
     """Return a tensor of zeros."""
     return dataclasses.replace(q, symbols=np.zeros_like(q.symbols))

@@ -14,6 +14,7 @@ import numpy as np
 from conftest import make_video, moving_frames
 from networks import (
     changed,
+    drifting,
     file_of,
     header_of,
     random_file,
@@ -247,6 +248,12 @@ UNCOMMON: dict[str, Recipe] = {
         {"detail": smoothed(4001, 32767), "canvases.0": smoothed(901, 30000)},
         arch="canvas", detail_channels=1,
     ),
+    "pictures-over-time": coded(
+        "Pictures whose differences over time are coded as pictures",
+        {"flow": drifting(3, 40), "grid": smoothed(1, 9), "canvases.0": smoothed(1, 9)},
+        arch="canvas", widths=(6,), depths=(1,), strides=(2,), canvas_channels=(2,), motion=2,
+        flow_shift=0,
+    ),
     "pictures-yuv": (
         "Pictures in a network that draws Y'CbCr",
         lambda: steady(
@@ -402,6 +409,10 @@ UNCOMMON: dict[str, Recipe] = {
     "canvas-flow-odd": option(
         "canvas", "A flow in one stage of odd frames, no canvas in the other", motion=2,
         canvas_channels=(0, 2), size=ODD,
+    ),
+    "canvas-flow-fine": option(
+        "canvas", "A flow of four values to a cell of the first stage's grid", motion=2,
+        flow_shift=1, size=ODD | {"n_frames": 4},
     ),
     "canvas-detail": option(
         "canvas", "A canvas of full resolution under a flow", motion=2, detail_channels=1
