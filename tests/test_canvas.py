@@ -161,6 +161,7 @@ def test_tensor_order_is_that_of_the_specification():
 
 def test_configs_of_the_first_version_are_as_they_were():
     old = dataclasses.replace(CONFIG, motion=1, detail_channels=0)
+    assert old.flow_shift == 3
     packed = fields.pack(old)
     assert len(fields.pack(CONFIG)) == len(packed) + 1
     assert fields.unpack(CanvasConfig, fields.ByteReader(packed, "a config")) == old
@@ -193,10 +194,27 @@ def test_solved_width_fits_the_budget(n_params, n_frames, height, width):
     assert model.peak_activations() >= 3 * height * width
 
 
-def test_cost_at_the_presets_is_small():
-    config = Canvas.solve(290_000, 132, 180, 320)
-    model = shape_only(Canvas, config, 132, 180, 320)
-    assert model.macs_per_frame() / (180 * 320) < 8_000
+@pytest.mark.parametrize("n_params", [500_000, 1_000_000, 4_000_000])
+@pytest.mark.parametrize(("height", "width"), [(180, 320), (96, 160), (720, 1280)])
+def test_cost_at_the_presets_is_small(n_params, height, width):
+    config = Canvas.solve(n_params, 132, height, width)
+    model = shape_only(Canvas, config, 132, height, width)
+    assert model.macs_per_frame() / (height * width) <= 8_000
+
+
+def test_what_a_network_may_not_grow_by_goes_into_canvases():
+    small, large = (Canvas.solve(n, 132, 180, 320) for n in (600_000, 700_000))
+    assert large.widths == small.widths
+    assert large.canvas_channels > small.canvas_channels
+    free = Canvas.solve(1_000_000, 132, 180, 320, widths=(114, 57))
+    assert free.widths == (114, 57)
+
+
+def test_a_fine_flow_needs_a_budget():
+    shifts = [Canvas.solve(n, 132, 180, 320).flow_shift for n in (90_000, 290_000, 500_000)]
+    assert shifts == [3, 3, 2]
+    assert Canvas.solve(500_000, 132, 180, 320, flow_shift=3).flow_shift == 3
+    assert Canvas.solve(290_000, 1, 16, 16).flow_shift == 0
 
 
 def test_too_small_a_budget_is_said():

@@ -13,8 +13,8 @@ from nvcodec.codec.schedule import SCHEDULES
 from nvcodec.errors import UsageError
 from nvcodec.models import ARCHITECTURES
 
-PRESET_PASSES = {"fast": 30, "medium": 90, "slow": 300}
-"""Passes over all frames; each preset costs about three times the one before."""
+PRESET_PASSES = {"fast": 30, "medium": 60, "slow": 300}
+"""Passes over all frames."""
 DEFAULT_BPP = 0.05
 AUTO_ARCH = "auto"
 OPTIMIZERS = ("muon", "adam")

@@ -22,8 +22,8 @@ class FitSettings:
     side_weight: float = 0.0
     """Weight of the same loss of the heads at lower resolutions; 0 makes none."""
     optimizer: str = "muon"
-    lr_matrix: float = 1e-2
-    lr: float = 1e-2
+    lr_matrix: float = 2e-2
+    lr: float = 2e-2
     beta1: float = 0.9
     beta2: float = 0.99
     lr_schedule: str = "cosine"

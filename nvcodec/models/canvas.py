@@ -9,6 +9,7 @@ moves by parts of its cells.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from nvcodec.fields import choice, u8, u8_list
 from nvcodec.models import rows
-from nvcodec.models.base import GoOn, VideoModel, parse_options, widest
+from nvcodec.models.base import GoOn, VideoModel, parse_options, shape_only, widest
 from nvcodec.models.layers import OUTPUT_NAMES, squash
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.motion import camera_motion, small_luma
@@ -35,6 +36,11 @@ _GRID_SHIFT = 2
 """log2 of the cells of the finest time grid; each slower one has cells twice as large."""
 _DETAIL_SHARE = 0.3
 """A canvas of full resolution pays where the frame has at most this share of all values."""
+_FLOW_SHARE = 0.15
+"""A flow pays where it has at most this share of all values; the coarsest one always does."""
+_COARSEST_FLOW = 3
+_MAX_MACS = 8000
+"""Multiply-accumulates of a pixel, unless widths are given; more values then go into canvases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,20 +241,35 @@ class Canvas(VideoModel):
     def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
         """Return the smallest Config with these options."""
         parsed = {"detail_channels": 0} | parse_options(cls, options, solved="")
-        return _fill_options(1, height, width, parsed)
+        return _fill_options(1, 1, _count_stages(parsed, height, width), parsed)
 
     @classmethod
     def solve(
         cls, n_params: float, n_frames: int, height: int, width: int, **options: Any
     ) -> CanvasConfig:
-        """Return the widest Config with at most n_params values."""
+        """Return the largest Config with at most n_params values."""
         parsed = parse_options(cls, options, solved="")
+        n_stages = _count_stages(parsed, height, width)
         if height * width > _DETAIL_SHARE * n_params:
             parsed = {"detail_channels": 0} | parsed
+        base = grid_size(parsed.get("strides", (2,) * n_stages), height, width)
+        shift = _COARSEST_FLOW
+        while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_params:
+            shift -= 1
+        parsed = {"flow_shift": shift} | parsed
+
+        def count_macs(channels: int) -> int:
+            config = _fill_options(2 * channels, channels, n_stages, parsed)
+            return shape_only(cls, config, 1, height, width).macs_per_frame()
+
+        most = MAX_WIDTH
+        if "widths" not in parsed:
+            least, budget = range(1, MAX_WIDTH), _MAX_MACS * height * width
+            most = max(1, bisect.bisect_right(least, budget, key=count_macs))
         config: CanvasConfig = widest(
             cls,
-            lambda w: _fill_options(w, height, width, parsed),
-            MAX_WIDTH,
+            lambda size: _fill_options(size, most, n_stages, parsed),
+            2 * most,
             n_params,
             n_frames,
             height,
@@ -257,23 +278,26 @@ class Canvas(VideoModel):
         return config
 
 
-def _fill_options(
-    width: int, height_px: int, width_px: int, options: dict[str, Any]
-) -> CanvasConfig:
-    """Return the Config whose first stage has `width` channels, for frames of this size.
+def _count_stages(options: dict[str, Any], height: int, width: int) -> int:
+    """Return the number of stages that leaves a first one of about 60 x 60 cells."""
+    fitting = round(math.log2(math.sqrt(height * width / _BASE_CELLS)))
+    return len(options.get("strides", ())) or min(MAX_STAGES, max(1, fitting))
 
-    Each stage doubles the resolution and halves the channels; there are as many as leave a first
-    one of about 60 x 60 cells. A width of 48 with two stages is that of the trials in NOTES.md.
+
+def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) -> CanvasConfig:
+    """Return the Config of a size: the channels of its first stage, as far as these are at most
+    `most`; beyond, canvases alone have more channels.
+
+    Each stage doubles the resolution and halves the channels. 48 channels with two stages are those
+    of the trials in NOTES.md.
     """
-    n_stages = len(options.get("strides", ())) or min(
-        MAX_STAGES, max(1, round(math.log2(math.sqrt(height_px * width_px / _BASE_CELLS))))
-    )
+    channels = min(size, most)
     filled: dict[str, Any] = {
-        "widths": tuple(max(1, width >> i) for i in range(n_stages)),
+        "widths": tuple(max(1, channels >> i) for i in range(n_stages)),
         "depths": (3, *[1] * (n_stages - 1)),
         "strides": (2,) * n_stages,
-        "canvas_channels": tuple(max(1, round(width / (6 << i))) for i in range(n_stages)),
-        "grid_channels": tuple(max(1, round(width / k)) for k in (12, 12, 6)),
+        "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
+        "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),
     } | options
     return CanvasConfig(**filled)
 
