@@ -63,7 +63,9 @@ def test_polygons_differ_by_seed_alone():
         polygons(0, 100, 160, 3)
 
 
-@pytest.mark.parametrize("mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5", "polygons:many"])
+@pytest.mark.parametrize(
+    "mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5", "polygons:many", "circles:4"]
+)
 def test_boxes_and_polygons_need_a_number(mask):
     with pytest.raises(UsageError, match="allowed is boxes:N with N pixels, polygons:N with N"):
         read_mask(mask, 3, HEIGHT, WIDTH)

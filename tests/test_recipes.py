@@ -73,6 +73,7 @@ def test_hnerv_recipe_is_the_published_network():
         n_frames=132, height=640, width=1280, frame_rate=25, overhead_bytes=140,
     )  # fmt: skip
     assert plan.n_params == 1_505_172
+    assert plan.encoder_params() == 306_160
     assert plan.fit.n_steps == 300 * 66
     assert (plan.fit.analysis, plan.fit.analysis_share) == ("convnext", 1.0)
     assert (plan.fit.lr, plan.fit.beta1, plan.fit.beta2, plan.fit.loss) == (1e-3, 0.9, 0.999, "l2")
@@ -127,6 +128,7 @@ def test_nerv_baseline_of_hnerv_has_no_embeddings():
     )  # fmt: skip
     assert plan.fit.analysis == "none"
     assert plan.model().latent_names == ()
+    assert plan.encoder_params() == 0
     assert plan.config.kernels() == [3] * len(plan.config.strides)
 
 

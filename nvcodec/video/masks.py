@@ -102,8 +102,9 @@ def read_mask(
         InputError: the mask cannot be read.
     """
     kind, colon, number = str(mask).partition(":")
-    if colon and kind in ("boxes", "polygons"):
-        if re.fullmatch(r"\d{1,9}", number) is None:
+    is_kind = kind in ("boxes", "polygons")
+    if colon and (is_kind or not Path(mask).exists()):
+        if not is_kind or re.fullmatch(r"\d{1,9}", number) is None:
             raise UsageError(
                 f"mask is {mask}, allowed is boxes:N with N pixels, polygons:N with N polygons, "
                 "or a file"
