@@ -1,14 +1,16 @@
-"""Interpolation: python benchmarks/interpolation.py CLIP [--frames N] [--bpp R].
+"""Interpolation: python benchmarks/interpolation.py CLIP [--split 6/10] [--shuffle] [--bpp R].
 
-The experiment of the HNeRV paper (Chen et al., CVPR 2023, video interpolation): every second frame
-is encoded, the video is drawn at twice the rate, and the frames that were held out are compared
-with the source. Two ways that need no network stand beside it: the mean of the two decoded
-neighbours, and the earlier one repeated.
+The experiment of the HNeRV paper (Chen et al., CVPR 2023, video interpolation): a part of the
+frames is encoded, by default every second one, the moments of the others are drawn, and what was
+held out is compared with the source. `--shuffle` draws by lot which frames are held out. Two ways
+that need no network stand beside it: the mean of the two decoded neighbours, each with the weight
+of its nearness, and the earlier one repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+from bisect import bisect_right
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +24,20 @@ from nvcodec.codec.work import read_source
 from nvcodec.metrics import QualityMeter
 
 
+def split(n_frames: int, kept: int, every: int, *, shuffle: bool, seed: int) -> list[int]:
+    """Return the indices of the frames that are encoded, the first and the last among them.
+
+    The first `kept` of every `every` frames; shuffled, as many drawn by lot (HNeRV, `data_split`
+    and `shuffle_data`).
+    """
+    order = np.arange(n_frames)
+    if shuffle:
+        np.random.default_rng(seed).shuffle(order)
+    seen = order[np.arange(n_frames) % every < kept]
+    # Beyond the first and the last frame there is nothing to interpolate.
+    return sorted({0, n_frames - 1, *map(int, seen)})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
@@ -30,42 +46,64 @@ def main() -> None:
     parser.add_argument("--bpp", type=float, default=0.2, help="of the frames that are encoded")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--passes", type=int)
+    parser.add_argument("--split", default="1/2", help="frames that are encoded, of how many")
+    parser.add_argument("--shuffle", action="store_true", help="hold out frames by lot")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="interpolation", help="name of the result file")
     arguments = parser.parse_args()
     source = read_source(arguments.clip, start=0, count=arguments.frames)
-    half = replace(
+    n_frames = len(source.frames)
+    kept, every = map(int, arguments.split.split("/"))
+    seen = split(n_frames, kept, every, shuffle=arguments.shuffle, seed=arguments.seed)
+    unseen = sorted(set(range(n_frames)) - set(seen))
+    part = replace(
         source,
-        frames=np.ascontiguousarray(source.frames[::2]),
-        info=replace(source.info, frame_rate=source.info.frame_rate / 2, timing=None),
+        frames=np.ascontiguousarray(source.frames[seen]),
+        info=replace(
+            source.info,
+            frame_rate=source.info.frame_rate * Fraction(len(seen), n_frames),
+            timing=None,
+        ),
+        planes=None,
     )
     options = nvcodec.EncodeOptions(
         arch=arguments.arch,
         target=nvcodec.Target(bpp=arguments.bpp),
         preset=arguments.preset,
         passes=arguments.passes,
+        seed=arguments.seed,
     )
-    data, result = nvcodec.encode(half, None, options)
+    data, result = nvcodec.encode(part, None, options)
+    # Where each held-out frame lies among those that are encoded.
+    positions = []
+    for frame in unseen:
+        i = bisect_right(seen, frame) - 1
+        positions.append(i + Fraction(frame - seen[i], seen[i + 1] - seen[i]))
     with nvcodec.open(data) as video:
-        n_between = len(video) - 1
         decoded = video[:]
-        between = list(frames_between(video, (i + Fraction(1, 2) for i in range(n_between))))
-    means = [(decoded[i].astype(np.float32) + decoded[i + 1]) / 2 for i in range(n_between)]
+        between = list(frames_between(video, positions))
+    means = [
+        (1 - p % 1) * decoded[int(p)] + (p % 1) * decoded[int(p) + 1] for p in map(float, positions)
+    ]
     ways = {
         "interpolated": between,
         "mean_of_neighbours": [mean.round().astype(np.uint8) for mean in means],
-        "earlier_repeated": list(decoded[:n_between]),
+        "earlier_repeated": [decoded[int(p)] for p in positions],
     }
     held_out = {}
     for name, frames in ways.items():
         meter = QualityMeter()
-        for i, frame in enumerate(frames):
-            meter.add(frame, source.frames[2 * i + 1])
+        for frame, index in zip(frames, unseen, strict=True):
+            meter.add(frame, source.frames[index])
         held_out[name] = {"psnr_db": round(meter.psnr_db, 2), "ms_ssim": meter.ms_ssim}
     machine.save(
         arguments.name,
         {
             "clip": Path(arguments.clip).name,
-            "frames": len(source.frames),
+            "frames": n_frames,
+            "held_out_frames": len(unseen),
+            "split": arguments.split,
+            "shuffle": arguments.shuffle,
             "arch": arguments.arch,
             "preset": arguments.preset,
             "bpp": round(result.bpp, 4),

@@ -237,6 +237,12 @@ def _config(v: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in v["config"].items())
 
 
+def _encoder(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row about the encoder network, if there is one."""
+    n_params = v["encoder_parameters"]
+    return [("encoder", f"{n_params:,} parameters, not in the file")] if n_params else []
+
+
 def _show_plan(console: Console, v: dict[str, Any]) -> None:
     copied = v["audio_bytes"] + v["subtitle_bytes"]
     _pairs(console, [
@@ -245,6 +251,7 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
         *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),
+        *_encoder(v),
         ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
                  f"{_video_only(copied)}{_copied(v, 'of ')}"),
         ("training", f"{v['steps']:,} steps of {v['batch']} frames, {v['precision']}"),
@@ -358,6 +365,7 @@ def _show_inpaint(console: Console, v: dict[str, Any]) -> None:
     hidden, rest = v["hidden_psnr_db"], _quality(v)
     _pairs(console, [
         _written(v),
+        *_framing(v["encoded"]),
         ("hidden", f"{100 * v['hidden_share']:.1f} % of the pixels"),
         ("PSNR there", f"{hidden:.2f} dB against what the source has under the mask"),
         *((name, f"{text}, known pixels included") for name, text in rest),
@@ -368,6 +376,7 @@ def _show_inpaint(console: Console, v: dict[str, Any]) -> None:
 def _show_denoise(console: Console, v: dict[str, Any]) -> None:
     _pairs(console, [
         _written(v),
+        *_framing(v["encoded"]),
         ("removed", f"the rest is at {v['psnr_db']:.2f} dB of the input (RGB, mean of frames)"),
         *_restorer(v["encoded"], v["keep"]),
     ])  # fmt: skip

@@ -132,6 +132,9 @@ def test_known_data_sets():
     assert len(mcl) == 30
     assert {s.frame_rate: s.n_frames for s in mcl} == {24: 120, 25: 125, 30: 150}
     assert mcl[16].file == "videoSRC17_1920x1080_24.yuv"
+    class_b = DATASETS["hevc-b"]
+    assert [s.n_frames for s in class_b] == [240, 240, 500, 500, 600]
+    assert class_b[4].file == "BQTerrace_1920x1080_60.yuv"
 
 
 def test_sequences_of_a_folder(tmp_path, monkeypatch):
@@ -150,11 +153,27 @@ def test_sequences_of_a_folder(tmp_path, monkeypatch):
         find_sequences("uvg", tmp_path, ("One", "Two"))
     with pytest.raises(UsageError, match="no sequence Three; it has One, Two"):
         find_sequences("uvg", tmp_path, ("Three",))
-    with pytest.raises(UsageError, match="allowed are uvg, mcl-jcv"):
+    with pytest.raises(UsageError, match="allowed are uvg, mcl-jcv, hevc-b"):
         find_sequences("ugv", tmp_path)
     (tmp_path / "Two.yuv").write_bytes(bytes(24))
     with pytest.raises(InputError, match=r"24 bytes; Two of uvg has 48 \(2 frames\)"):
         find_sequences("uvg", tmp_path)
+
+
+def test_frames_beyond_those_that_count_are_not_read(tmp_path, monkeypatch):
+    longer = datasets.Sequence(
+        name="One", file="One.yuv", frame_rate=50, n_frames=2, width=4, height=4, n_unused=1
+    )
+    monkeypatch.setitem(DATASETS, "hevc-b", (longer,))
+    for n_frames in (2, 3):
+        (tmp_path / "One.yuv").write_bytes(bytes(range(24 * n_frames)))
+        (found,) = find_sequences("hevc-b", tmp_path)
+        pictures = list(datasets.open_sequence(found, tmp_path).pictures())
+        assert [int(picture.planes[0][0, 0]) for picture in pictures] == [0, 24]
+    for n_bytes in (24, 60, 96):
+        (tmp_path / "One.yuv").write_bytes(bytes(n_bytes))
+        with pytest.raises(InputError, match=rf"{n_bytes} bytes; One of hevc-b has 48"):
+            find_sequences("hevc-b", tmp_path)
 
 
 def test_published_curves_rise_and_say_where_they_are_from():

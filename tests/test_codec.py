@@ -25,6 +25,7 @@ from nvcodec.errors import (
     UnsupportedError,
     UsageError,
 )
+from nvcodec.events import Log
 from nvcodec.limits import Limits
 from nvcodec.metrics import QualityMeter
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
@@ -195,15 +196,24 @@ def test_stop_and_resume_give_the_uninterrupted_file(tmp_path):
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(2, 32, 32))
     out = tmp_path / "out.nrv"
+    # Its first step comes at once, on a busy machine too.
+    short = options(5, arch="hnerv")
     with pytest.raises(UsageError, match="nothing to resume"):
-        nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+        nvcodec.encode(path, out, short, device="cpu", resume=True)
     with pytest.raises(Interrupted):
-        nvcodec.encode(path, out, options(5), device="cpu", stop=lambda: True)
+        nvcodec.encode(path, out, short, device="cpu", stop=lambda: True)
     with pytest.raises(UsageError, match=r"made with another seed \(0 there, 3 here\)"):
-        nvcodec.encode(path, out, options(5, seed=3), device="cpu", resume=True)
+        nvcodec.encode(path, out, dataclasses.replace(short, seed=3), device="cpu", resume=True)
+    seen = []
+    with pytest.raises(Interrupted):
+        nvcodec.encode(path, out, short, device="cpu", stop=lambda: True, listener=seen.append)
+    warnings = [event.message for event in seen if isinstance(event, Log)]
+    assert warnings == [
+        f"{checkpoint_path(out)} holds an interrupted run, which starts anew without --resume"
+    ]
     checkpoint_path(out).write_bytes(b"\x10\0\0\0\0\0\0\0garbage")
     with pytest.raises(UsageError, match="is damaged"):
-        nvcodec.encode(path, out, options(5), device="cpu", resume=True)
+        nvcodec.encode(path, out, short, device="cpu", resume=True)
 
 
 def test_time_limit_still_ends_annealed(tmp_path):
@@ -288,11 +298,24 @@ def test_too_small_a_target_names_the_smallest():
     assert "bpp" in str(caught.value)
 
 
+@pytest.mark.parametrize("coding", ["rd", "ptq"])
+def test_too_few_parameters_are_said(coding):
+    args = {"n_frames": 4, "height": 32, "width": 32, "frame_rate": 25, "overhead_bytes": 140}
+    small = EncodeOptions(arch="enerv", n_params=20, coding=coding, weight_bits=8)
+    with pytest.raises(UsageError, match=r"needs at least \d+ parameters .* allows 20") as failure:
+        make_plan(small, **args)
+    least = int(str(failure.value).split("at least ")[1].split()[0])
+    for weight_bits in (2, 8):
+        fits = dataclasses.replace(small, n_params=least, weight_bits=weight_bits, prune=0.9)
+        assert make_plan(fits, **args).n_params == least
+
+
 def test_dry_run_tells_the_plan(tmp_path):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(3, 32, 32))
     plan = dry_run(path, options(7), device="cpu")
     assert plan["steps"] == 21
     assert plan["frames"] == 3
+    assert plan["encoder_parameters"] == 0
     assert plan["expected_bpp"] == pytest.approx(1.0, rel=0.01)
     assert plan["predicted_s"] >= 0
 

@@ -7,8 +7,8 @@ from nrv_factory import join_nrv, make_nrv
 from torch.utils.data import DataLoader
 
 import nvcodec
-from nvcodec.codec.dataset import evenly_spaced
 from nvcodec.codec.decoder import VideoFile
+from nvcodec.codec.selection import evenly_spaced
 from nvcodec.errors import BitstreamError, InputError, UsageError
 
 

@@ -8,6 +8,7 @@ from conftest import make_video
 
 from nvcodec.errors import InputError, UsageError
 from nvcodec.video.frames import VideoInfo, resolve_tags
+from nvcodec.video.framing import Framing
 from nvcodec.video.masks import boxes, fill_hidden, polygons, read_mask
 from nvcodec.video.writer import open_writer
 
@@ -62,7 +63,9 @@ def test_polygons_differ_by_seed_alone():
         polygons(0, 100, 160, 3)
 
 
-@pytest.mark.parametrize("mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5", "polygons:many"])
+@pytest.mark.parametrize(
+    "mask", ["boxes:", "boxes:x", "boxes:-3", "boxes:1.5", "polygons:many", "circles:4"]
+)
 def test_boxes_and_polygons_need_a_number(mask):
     with pytest.raises(UsageError, match="allowed is boxes:N with N pixels, polygons:N with N"):
         read_mask(mask, 3, HEIGHT, WIDTH)
@@ -107,6 +110,22 @@ def test_a_mask_video_is_cut_like_the_video(tmp_path):
     for n_frames, given in [(6, {}), (4, {}), (4, {"start": 2}), (2, {"start": 4, "count": 2})]:
         with pytest.raises(UsageError, match="the same number is needed, or one frame for all"):
             read_mask(path, n_frames, HEIGHT, WIDTH, **given)
+
+
+def test_a_mask_is_changed_like_the_video(tmp_path):
+    path = tmp_path / "mask.mkv"
+    frames = np.zeros((5, 2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
+    frames[[0, 1, 4], :HEIGHT, :WIDTH] = 255
+    make_video(path, codec="ffv1", pixel_format="bgr0", frames=list(frames))
+    smaller = Framing(resize=(WIDTH, HEIGHT), every=3, kept=2)
+    hidden = read_mask(path, 2, HEIGHT, WIDTH, start=1, count=2, framing=smaller)
+    assert hidden.any(axis=(1, 2)).tolist() == [True, False]
+    assert hidden[0].mean() == pytest.approx(0.25, abs=0.01)
+    assert len(read_mask(path, 3, HEIGHT, WIDTH, start=1, framing=smaller)) == 3
+    centre = Framing(crop=(WIDTH, HEIGHT))
+    hidden = read_mask(path, 5, HEIGHT, WIDTH, framing=centre)
+    assert hidden[0, : HEIGHT // 2, : WIDTH // 2].all()
+    assert hidden[0].mean() == 0.25
 
 
 def test_useless_masks(tmp_path):

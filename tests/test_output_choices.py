@@ -262,6 +262,8 @@ def test_encode_remembers_the_codec_of_the_source(tmp_path):
     ("a.mp4", ("--time", "1:75"), "'1:75' is not a time such as"),
     ("a.mp4", ("--time", 0, "--start", 1), "exclude each other"),
     ("a.mp4", ("--frames-list", 0, "--time", 0), "exclude each other"),
+    ("a.mp4", ("--frames-list", 0, "--evenly", 2), "exclude each other"),
+    ("a.mp4", ("--evenly", 5), "5 frames were asked for, allowed are 1 to 4"),
 ])  # fmt: skip
 def test_mistakes(tmp_path, nrv, name, args, words):
     assert words in fail(nrv, "-o", tmp_path / name, *args)
@@ -313,13 +315,16 @@ def test_a_moment_in_a_picture(tmp_path, nrv):
         decode(nrv, "-o", tmp_path / name, "--time", "0", "-y")
 
 
-def test_listed_frames_follow_each_other(tmp_path, nrv):
-    decode(nrv, "-o", tmp_path / "a.mkv", "--frames-list", "2,0,3", "--pix-fmt", "bgr0")
+@pytest.mark.parametrize(
+    ("args", "numbers"), [(("--frames-list", "2,0,3"), (2, 0, 3)), (("--evenly", 3), (0, 1, 2))]
+)
+def test_single_frames_follow_each_other(tmp_path, nrv, args, numbers):
+    decode(nrv, "-o", tmp_path / "a.mkv", *args, "--pix-fmt", "bgr0")
     with av.open(str(tmp_path / "a.mkv")) as container:
         frames = list(container.decode(video=0))
     assert [frame.pts for frame in frames] == [0, 42, 83]
     with nvcodec.open(nrv) as video:
-        for frame, number in zip(frames, (2, 0, 3), strict=True):
+        for frame, number in zip(frames, numbers, strict=True):
             assert (frame.to_ndarray(format="rgb24") == video[number]).all()
 
 

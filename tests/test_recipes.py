@@ -12,7 +12,7 @@ from test_cli import fail, listing, run, run_json
 import nvcodec
 from nvcodec import cli
 from nvcodec.cli.runlog import append_run
-from nvcodec.cli.settings import settings_of, settle, to_toml
+from nvcodec.cli.settings import chosen, settings_of, settle, to_toml
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import make_plan
 from nvcodec.codec.recipes import RECIPES
@@ -73,6 +73,7 @@ def test_hnerv_recipe_is_the_published_network():
         n_frames=132, height=640, width=1280, frame_rate=25, overhead_bytes=140,
     )  # fmt: skip
     assert plan.n_params == 1_505_172
+    assert plan.encoder_params() == 306_160
     assert plan.fit.n_steps == 300 * 66
     assert (plan.fit.analysis, plan.fit.analysis_share) == ("convnext", 1.0)
     assert (plan.fit.lr, plan.fit.beta1, plan.fit.beta2, plan.fit.loss) == (1e-3, 0.9, 0.999, "l2")
@@ -127,6 +128,7 @@ def test_nerv_baseline_of_hnerv_has_no_embeddings():
     )  # fmt: skip
     assert plan.fit.analysis == "none"
     assert plan.model().latent_names == ()
+    assert plan.encoder_params() == 0
     assert plan.config.kernels() == [3] * len(plan.config.strides)
 
 
@@ -230,12 +232,46 @@ def test_a_saved_run_is_repeated_from_its_file(tmp_path, clip):
     assert tomllib.loads(again.read_text()) == saved
 
 
-def test_every_setting_survives_the_file():
+SETTINGS = {
+    "arch": "nerv", "bitrate": "200k", "preset": "slow", "max_time": "1h30m", "start": 1,
+    "frames": 2, "crop": "30x20", "resize": 24, "crop_last": True, "every": "2/3", "device": "cpu",
+    "threads": 3, "batch": 4, "loss": "l1", "color": "rgb", "side_weight": 0.5,
+    "optimizer": "adam", "lr": 1e-7, "beta1": 0.5, "beta2": 0.999, "lr_schedule": "hybrid",
+    "warmup": 0.1, "lr_floor": 0.25, "lr_start": 0.5, "lr_powers": "2,3", "lr_steps": "0.25,0.5",
+    "coding": "ptq", "weight_bits": 6, "embed_bits": 5, "quant_axis": "1", "prune": 0.25,
+    "prune_at": "0.25,0.5", "prune_scope": "layer", "eval_every": 2, "params": "1.5M",
+    "model": "strides=4,3", "analysis": "none", "analysis_width": 8, "analysis_blocks": 2,
+    "analysis_share": 1.0, "seed": 7, "init": 'q"\\\x7fü.nrv', "video_size": "64x48",
+    "pixel_format": "yuv420p", "framerate": "30000/1001", "audio": "none", "subtitles": "none",
+    "no_metadata": True,
+}  # fmt: skip
+"""A value of every setting that is not its default."""
+
+
+def read_settings(*args):
+    """Return all settings that an encode with these arguments has."""
+    command = cli.encode.encode
+    with command.make_context("encode", ["in.mp4", *args]) as ctx:
+        return chosen(ctx, settle(ctx, ctx.params))
+
+
+def test_every_setting_survives_the_file(tmp_path):
+    path = tmp_path / "a.toml"
+    for others in ({}, {"bitrate": None, "bpp": 0.125, "preset": None, "passes": 9},
+                   {"bitrate": None, "size": "1M"}, {"bitrate": None, "psnr": 32.5},
+                   {"framerate": "25", "resize": "32x24", "every": "2"}):  # fmt: skip
+        given = {name: value for name, value in (SETTINGS | others).items() if value is not None}
+        args = []
+        for name, value in given.items():
+            args += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        settings = read_settings(*args)
+        assert json.loads(json.dumps(settings)) == settings
+        path.write_text(to_toml(settings, None))
+        assert read_settings("--config", str(path)) == settings
+        defaults = read_settings()
+        assert {name for name in settings if settings[name] != defaults.get(name)} == set(given)
     with cli.encode.encode.make_context("encode", ["in.mp4"]) as ctx:
-        names = set(settings_of(ctx))
-    assert {"bpp", "arch", "crop", "model", "seed", "no_metadata", "init"} <= names
-    values = {"a": 'q"\\\n\x7fü', "b": 1e-7, "c": True, "d": [0.2, 1], "e": -3, "f": {"x": "5,4"}}
-    assert tomllib.loads(to_toml(values, None)) == values
+        assert {*SETTINGS, "bpp", "passes", "size", "psnr"} == {*settings_of(ctx)}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.work import read_source
 from nvcodec.errors import Interrupted, UsageError
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
+from nvcodec.video.framing import Framing
 from nvcodec.video.masks import boxes
 from nvcodec.video.reader import open_video
 
@@ -176,6 +177,34 @@ def test_inpaint_command(tmp_path, clip):
     assert result["hidden_psnr_db"] < result["psnr_db"]
     assert result["encoded"]["n_bytes"] > 0
     assert out.exists()
+
+
+def test_changed_sources(tmp_path, clip):
+    """What is asked of the truth is done, and a mask of the source's size follows."""
+    out = tmp_path / "out.mkv"
+    changes = ("--crop", "40x24", "--every", 2, *QUICK)
+    hole = lossless(tmp_path / "hole.mkv", [np.repeat(HOLE[..., None], 3, -1) * np.uint8(255)])
+    for args in (("denoise", clip), ("inpaint", clip, "--mask", hole)):
+        result = result_of(*args, "-o", out, *changes, "-y")
+        assert (result["width"], result["height"], result["frames"]) == (40, 24, N_FRAMES // 2)
+        assert result["encoded"]["framing"]["crop"] == [40, 24]
+        with open_video(out) as reader:
+            drawn = list(reader)
+    with open_video(clip, framing=Framing(crop=(40, 24), every=2)) as reader:
+        truth = list(reader)
+    known = ~HOLE[(HEIGHT - 24) // 2 :, (WIDTH - 40) // 2 :][:24, :40]
+    for frame, source in zip(drawn, truth, strict=True):
+        assert (frame[known] == source[known]).all()
+        assert (frame[~known] != source[~known]).any()
+
+
+def test_raw_video(tmp_path):
+    """Its format is given as for encode."""
+    path = tmp_path / "raw.yuv"
+    path.write_bytes(bytes(range(200)) * 18)
+    given = ("--video-size", "40x30", "--pixel-format", "gray", "--framerate", "30000/1001")
+    result = result_of("denoise", path, "-o", tmp_path / "out.y4m", *given, *QUICK)
+    assert (result["width"], result["height"], result["frames"]) == (40, 30, 3)
 
 
 def test_denoise_command(tmp_path, clip):

@@ -1,8 +1,10 @@
-"""Test sequences that the user has as raw 8-bit 4:2:0 files: UVG and MCL-JCV.
+"""Test sequences that the user has as raw 8-bit 4:2:0 files: UVG, MCL-JCV and HEVC's class B.
 
 UVG: Mercat, Viitanen, Vanne, "UVG dataset: 50/120fps 4K sequences for video codec analysis and
 development", MMSys 2020; the seven 1920x1080 sequences at 120 frames/s. MCL-JCV: Wang et al.,
 "MCL-JCV: a JND-based H.264/AVC video quality assessment dataset", ICIP 2016; 30 sequences of 5 s.
+Class B: Bossen, "Common test conditions and software reference configurations", JCTVC-L1100, 2013;
+five sequences of 1920x1080, of which some copies have a frame more than is coded.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ class Sequence:
     n_frames: int
     width: int = 1920
     height: int = 1080
+    n_unused: int = 0
+    """Most frames that the file may have beyond `n_frames`."""
 
     @property
     def n_bytes(self) -> int:
-        """Size of the raw file."""
+        """Size of the raw file, without unused frames."""
         return frame_bytes(self.width, self.height) * self.n_frames
 
 
@@ -50,6 +54,11 @@ def _mcl_jcv(number: int, frame_rate: int) -> Sequence:
     name = f"videoSRC{number:02d}"
     file = f"{name}_1920x1080_{frame_rate}.yuv"
     return Sequence(name=name, file=file, frame_rate=frame_rate, n_frames=5 * frame_rate)
+
+
+def _class_b(name: str, frame_rate: int, n_frames: int) -> Sequence:
+    file = f"{name}_1920x1080_{frame_rate}.yuv"
+    return Sequence(name=name, file=file, frame_rate=frame_rate, n_frames=n_frames, n_unused=1)
 
 
 _MCL_JCV_RATES = (
@@ -68,6 +77,13 @@ DATASETS: dict[str, tuple[Sequence, ...]] = {
         _uvg("YachtRide"),
     ),
     "mcl-jcv": tuple(_mcl_jcv(i, rate) for i, rate in enumerate(_MCL_JCV_RATES, 1)),
+    "hevc-b": (
+        _class_b("Kimono1", 24, 240),
+        _class_b("ParkScene", 24, 240),
+        _class_b("Cactus", 50, 500),
+        _class_b("BasketballDrive", 50, 500),
+        _class_b("BQTerrace", 60, 600),
+    ),
 }
 
 
@@ -86,8 +102,15 @@ class RawVideo:
 
     codec = "rawvideo"
 
-    def __init__(self, path: Path, width: int, height: int, frame_rate: Fraction) -> None:
-        """Take the file; InputError if it is missing or no multiple of a frame."""
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        frame_rate: Fraction,
+        n_frames: int | None = None,
+    ) -> None:
+        """Take the file, or its first frames; InputError if it is no multiple of a frame."""
         self.name = str(path)
         self.rates: abc.Sequence[Fraction] = (frame_rate,)
         self.time_base: Fraction | None = None
@@ -104,14 +127,16 @@ class RawVideo:
                 f"{path} has {self.n_bytes} bytes, no multiple of the {size} of a "
                 f"{width}x{height} frame in 8-bit 4:2:0"
             )
+        self._n_frames = self.n_bytes // size if n_frames is None else n_frames
 
     def pictures(self) -> Iterator[Picture]:
-        """Yield every frame."""
+        """Yield every frame that is used."""
         tags = resolve_tags(height=self._shapes[0][0], chroma=420)
         counts = [rows * columns for rows, columns in self._shapes]
         with open(self._path, "rb") as file:
-            while data := file.read(sum(counts)):
-                parts = np.split(np.frombuffer(data, np.uint8), np.cumsum(counts)[:-1])
+            for _ in range(self._n_frames):
+                data = np.frombuffer(file.read(sum(counts)), np.uint8)
+                parts = np.split(data, np.cumsum(counts)[:-1])
                 y, u, v = (p.reshape(s) for p, s in zip(parts, self._shapes, strict=True))
                 yield Picture(planes=(y, u, v), chroma=420, bit_depth=8, tags=tags)
 
@@ -143,7 +168,10 @@ def find_sequences(dataset: str, folder: Path, names: tuple[str, ...] = ()) -> l
         raise InputError(f"{folder} has no {missing.file}, a raw sequence of {dataset}")
     for sequence in found:
         n_bytes = (folder / sequence.file).stat().st_size
-        if n_bytes != sequence.n_bytes:
+        n_unused, rest = divmod(
+            n_bytes - sequence.n_bytes, frame_bytes(sequence.width, sequence.height)
+        )
+        if rest or not 0 <= n_unused <= sequence.n_unused:
             raise InputError(
                 f"{folder / sequence.file} has {n_bytes} bytes; {sequence.name} of {dataset} has "
                 f"{sequence.n_bytes} ({sequence.n_frames} frames)"
@@ -154,4 +182,5 @@ def find_sequences(dataset: str, folder: Path, names: tuple[str, ...] = ()) -> l
 def open_sequence(sequence: Sequence, folder: Path) -> RawVideo:
     """Return the pictures of a sequence."""
     rate = Fraction(sequence.frame_rate)
-    return RawVideo(folder / sequence.file, sequence.width, sequence.height, rate)
+    path = folder / sequence.file
+    return RawVideo(path, sequence.width, sequence.height, rate, sequence.n_frames)

@@ -27,7 +27,7 @@ from nvcodec.events import Result
 if TYPE_CHECKING:
     from nvcodec.bench.run import BenchOptions
 
-DATASETS = ("uvg", "mcl-jcv")
+DATASETS = ("uvg", "mcl-jcv", "hevc-b")
 METRICS = ("xpsnr", "vmaf")
 
 

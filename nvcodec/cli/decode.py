@@ -13,6 +13,7 @@ import click
 from nvcodec.cli.base import check_stdout, main
 from nvcodec.cli.options import (
     CODECS,
+    MAX_FRAME,
     audio_option,
     device_option,
     frames_option,
@@ -46,6 +47,9 @@ _MAX_WARNINGS = 20
     "--frames-list", callback=frame_numbers, metavar="N,N,...",
     help="These frames only, in this order, such as 5,90,17.",
 )  # fmt: skip
+@click.option(
+    "--evenly", type=click.IntRange(1, MAX_FRAME), metavar="N", help="N frames, evenly spaced."
+)
 @time_option
 @click.option("-c:v", "--codec", type=click.Choice(CODECS), help="Encoder, or the source's codec.")
 @click.option("--crf", type=float, help="Quality of lossy encoders; 0 is the best.  [default: 12]")
@@ -64,9 +68,9 @@ _MAX_WARNINGS = 20
 @verbose_option
 def decode(
     file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
-    time_s: Fraction | None, codec: str | None, crf: float | None, pix_fmt: str | None,
-    device: str, batch: int, audio: str, subtitles: str, lenient: bool, overwrite: bool,
-    json: bool, quiet: bool, verbose: bool,
+    evenly: int | None, time_s: Fraction | None, codec: str | None, crf: float | None,
+    pix_fmt: str | None, device: str, batch: int, audio: str, subtitles: str, lenient: bool,
+    overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or pictures.
 
@@ -74,11 +78,14 @@ def decode(
     """
     if output == "-":
         check_stdout(json)
-    if (start > 0 or frames is not None) + (frames_list is not None) + (time_s is not None) > 1:
-        raise UsageError("--start and --frames, --frames-list and --time exclude each other")
+    single = [choice is not None for choice in (frames_list, evenly, time_s)]
+    if (start > 0 or frames is not None) + sum(single) > 1:
+        raise UsageError(
+            "--start and --frames, --frames-list, --evenly and --time exclude each other"
+        )
     from nvcodec import storage
     from nvcodec.codec.decoder import VideoFile
-    from nvcodec.codec.selection import select_frames, select_part, select_time
+    from nvcodec.codec.selection import evenly_spaced, select_frames, select_part, select_time
     from nvcodec.console import make_listener
     from nvcodec.media import AUDIO, SUBTITLES
     from nvcodec.video.coding import Wish
@@ -92,6 +99,8 @@ def decode(
         with VideoFile(file, device=device, batch=batch, lenient=lenient) as video:
             if frames_list is not None:
                 picked = select_frames(video, frames_list)
+            elif evenly is not None:
+                picked = select_frames(video, evenly_spaced(len(video), evenly))
             elif time_s is not None:
                 picked = select_time(video, time_s)
             else:
@@ -106,7 +115,7 @@ def decode(
             left_out += [SUBTITLES] if subtitles == "none" else []
             extras = picked.extras.without(*left_out)
             given = video.stream.extras.without(*left_out)
-            if given.tracks and (frames_list is not None or time_s is not None):
+            if given.tracks and any(single):
                 message = "sound and subtitles are left out: single frames have no place in time"
                 listen(Log(level="warning", message=message))
             with open_writer(output, picked.info, extras, wish=wish, overwrite=overwrite) as writer:

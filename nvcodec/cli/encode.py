@@ -19,6 +19,7 @@ from nvcodec.cli.base import check_stdout, main, wait_patiently
 from nvcodec.cli.options import (
     arch_option,
     audio_option,
+    data_options,
     encode_options,
     format_options,
     framing_of,
@@ -49,6 +50,7 @@ from nvcodec.events import Event, Listener, Progress, Result, ignore
 @arch_option
 @target_options
 @training_options
+@data_options
 @click.option("--init", metavar="FILE.nrv", help="Start from the weights of the same network.")
 @click.option("--log", metavar="FILE", help="Append settings and results to a .csv or .json file.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write curves of the training.")

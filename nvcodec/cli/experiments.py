@@ -12,8 +12,12 @@ from nvcodec.cli.base import check_stdout, main, wait_patiently
 from nvcodec.cli.encode import resume_command
 from nvcodec.cli.options import (
     arch_option,
+    data_options,
     device_option,
     encode_options,
+    format_options,
+    framing_of,
+    input_format,
     json_option,
     overwrite_option,
     quiet_option,
@@ -47,6 +51,8 @@ resume_option = click.option(
 @arch_option
 @rate_options(0.4)
 @training_options
+@data_options
+@format_options
 @resume_option
 @overwrite_option
 @json_option
@@ -70,6 +76,8 @@ def inpaint(ctx: click.Context, /, **given: Any) -> None:
 @arch_option
 @rate_options(0.8)
 @training_options
+@data_options
+@format_options
 @resume_option
 @overwrite_option
 @json_option
@@ -110,6 +118,7 @@ def _restore(ctx: click.Context, kind: str, given: dict[str, Any]) -> None:
         try:
             result = restore(
                 source, output, encode_options(given), mask=given.get("mask"),
+                form=input_format(given), framing=framing_of(given),
                 listener=listen_and_stop, stop=stop, **{name: given[name] for name in names},
             )  # fmt: skip
         except Interrupted as error:

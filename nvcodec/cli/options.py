@@ -149,7 +149,6 @@ training_options = _all(
         click.option("--max-time", callback=seconds, help="Time limit, such as 90s, 10m or 1h30m."),
         start_option,
         frames_option,
-        data_options,
         device_option,
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from nvcodec import __version__
-from nvcodec.cli.values import amount, part, seconds, shares, size, size_or_side
+from nvcodec.cli.values import amount, part, rate, seconds, shares, size, size_or_side
 from nvcodec.codec.recipes import RECIPES
 from nvcodec.errors import UsageError
 
@@ -107,7 +107,7 @@ def _kind(param: click.Parameter) -> tuple[str, tuple[type, ...]]:
     if isinstance(param.type, click.types.FloatParamType):
         return "a number", (int, float)
     callback = getattr(param, "callback", None)
-    if callback in (amount, seconds, size_or_side, part):
+    if callback in (amount, seconds, size_or_side, part, rate):
         return "a number or a text", (int, float, str)
     if callback is shares:
         return "a list of numbers", (list,)
@@ -132,6 +132,8 @@ def chosen(ctx: click.Context, settled: dict[str, Any]) -> dict[str, Any]:
             value = f"{value[0]}x{value[1]}"
         elif callback is part:
             value = f"{value[0]}/{value[1]}"
+        elif callback is rate and value is not None:
+            value = str(value)
         if value is not None:
             values[name] = list(value) if isinstance(value, tuple) else value
     model = {k: int(v) if str(v).isdecimal() else v for k, v in settled["model"].items()}

@@ -14,14 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nvcodec.codec.decoder import VideoFile
+from nvcodec.codec.selection import evenly_spaced
 from nvcodec.errors import UsageError
-
-
-def evenly_spaced(n_frames: int, count: int) -> list[int]:
-    """Return the indices of `count` frames out of n_frames, from the first one on."""
-    if not 1 <= count <= n_frames:
-        raise UsageError(f"{count} frames were asked for, allowed are 1 to {n_frames}")
-    return [i * n_frames // count for i in range(count)]
 
 
 class NrvDataset(Dataset[Any]):

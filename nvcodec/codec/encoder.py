@@ -83,6 +83,7 @@ def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str,
         "width": plan.width,
         "height": plan.height,
         "parameters": plan.n_params,
+        "encoder_parameters": plan.encoder_params(),
         "mac_per_pixel": plan.macs_per_pixel,
         "expected_bytes": plan.expected_bytes,
         "expected_bpp": 8 * plan.expected_bytes / (plan.n_frames * plan.height * plan.width),
@@ -287,6 +288,9 @@ def _encode_to_size(
         # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
         bf16 = bool(saved.get("fit", {}).get("bf16"))
         plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
+    elif checkpoint is not None and checkpoint.exists():
+        message = f"{checkpoint} holds an interrupted run, which starts anew without --resume"
+        work.listener(Log(level="warning", message=message))
     key = plan_key(plan, work.sha256)
     key["init_sha256"] = None if work.initial is None else work.initial.sha256
     key["n_processes"] = work.team.size

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import torch
+
 from nvcodec.codec.losses import check_loss
 from nvcodec.codec.options import PRESET_PASSES, EncodeOptions
 from nvcodec.codec.settings import FitSettings
@@ -43,6 +45,15 @@ class Plan:
         cls = ARCHITECTURES[self.arch][1]
         return cls(self.config, self.n_frames, self.height, self.width)
 
+    def encoder_params(self) -> int:
+        """Return the parameters of the encoder network, none of which the file holds."""
+        fit = self.fit
+        with torch.device("meta"):
+            encoder = self.model().analysis(
+                fit.analysis, width=fit.analysis_width, n_blocks=fit.analysis_blocks
+            )
+        return 0 if encoder is None else sum(p.numel() for p in encoder.parameters())
+
 
 def smallest_bytes(
     arch: str, n_frames: int, height: int, width: int, overhead_bytes: int, **options: Any
@@ -70,11 +81,13 @@ def make_plan(
     cls = ARCHITECTURES[options.arch][1]
     least = smallest_bytes(options.arch, n_frames, height, width, overhead_bytes, **options.model)
     bits = _bits_per_param(options)
-    if options.n_params is not None and not options.target.given:
+    # Whether a network of this size can be is then a matter of its parameters, not of bytes.
+    by_params = options.n_params is not None and not options.target.given
+    if options.n_params is not None and by_params:
         max_bytes = overhead_bytes + int(options.n_params * bits / 8)
     else:
         max_bytes = options.target.max_bytes(n_frames, height, width, frame_rate)
-    if max_bytes < least:
+    if not by_params and max_bytes < least:
         n_pixels = n_frames * height * width
         raise UsageError(
             f"the target of {max_bytes} bytes ({8 * max_bytes / n_pixels:.4g} bpp) is too small "
@@ -86,7 +99,7 @@ def make_plan(
     n_params = options.n_params or max((target_bits - 8 * overhead_bytes) / bits, least_params)
     config = cls.solve(n_params, n_frames, height, width, **options.model)
     model = shape_only(cls, config, n_frames, height, width)
-    free = options.coding == "ptq" and options.n_params is not None and not options.target.given
+    free = options.coding == "ptq" and by_params
     n_clips = math.ceil(n_frames / model.clip_frames)
     batch_clips = max(1, min((options.batch or 2) // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]

@@ -22,7 +22,10 @@ from nvcodec.depth import change_depth
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
 from nvcodec.metrics import QualityMeter
+from nvcodec.video.frames import InputFormat
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.masks import read_mask
+from nvcodec.video.reader import OWN_FORMAT
 from nvcodec.video.writer import open_writer
 
 INPAINT = EncodeOptions(arch="hnerv", target=Target(bpp=0.4), preset="fast")
@@ -59,6 +62,8 @@ def restore(
     device: str = "auto",
     start: int = 0,
     frames: int | None = None,
+    framing: Framing = AS_IS,
+    form: InputFormat = OWN_FORMAT,
     overwrite: bool = False,
     resume: bool = False,
     listener: Listener = ignore,
@@ -78,6 +83,8 @@ def restore(
         device: "auto", "cpu" or "cuda".
         start: first frame.
         frames: number of frames; None takes all.
+        framing: changes to the source, and to a mask, before they count as the truth.
+        form: what raw video and PNG files do not say of themselves.
         overwrite: replace existing outputs.
         resume: continue an interrupted run with the same `keep`.
         listener: receives `nvcodec.events`.
@@ -96,12 +103,21 @@ def restore(
     for path in (output, keep):
         if path is not None and (path == keep or Path(path).is_file()):
             storage.check_output(Path(path), overwrite=overwrite, source=local)
-    video = read_source(source, start=start, count=frames, listener=listener)
+    video = read_source(
+        source, start=start, count=frames, form=form, framing=framing, listener=listener
+    )
     n_frames, height, width, _ = video.frames.shape
     hidden = None
     if mask is not None:
         hidden = read_mask(
-            mask, n_frames, height, width, start=start, count=frames, seed=options.seed
+            mask,
+            n_frames,
+            height,
+            width,
+            start=start,
+            count=frames,
+            framing=framing,
+            seed=options.seed,
         )
     bit_depth = video.info.bit_depth
     under, whole = QualityMeter(bit_depth, with_ms_ssim=False), QualityMeter(bit_depth)
@@ -111,6 +127,7 @@ def restore(
             keep,
             options,
             device=device,
+            framing=framing,
             overwrite=overwrite,
             resume=resume,
             hidden=hidden,

@@ -23,6 +23,13 @@ class Selection:
     """What lies beside these frames; without tracks where they are out of order."""
 
 
+def evenly_spaced(n_frames: int, count: int) -> list[int]:
+    """Return the indices of `count` frames out of n_frames, from the first one on."""
+    if not 1 <= count <= n_frames:
+        raise UsageError(f"{count} frames were asked for, allowed are 1 to {n_frames}")
+    return [i * n_frames // count for i in range(count)]
+
+
 def select_part(video: VideoFile, start: int, count: int | None) -> Selection:
     """Return `count` frames from `start` on, or as many as there are; UsageError for none."""
     if start >= len(video):

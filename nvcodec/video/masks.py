@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from nvcodec.depth import Samples
 from nvcodec.errors import UsageError
+from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.reader import open_video
 
 Hidden = NDArray[np.bool_]
@@ -79,6 +81,7 @@ def read_mask(
     *,
     start: int = 0,
     count: int | None = None,
+    framing: Framing = AS_IS,
     seed: int = 0,
 ) -> Hidden:
     """Return the hidden pixels of a video that was read from frame `start`.
@@ -91,6 +94,7 @@ def read_mask(
         width: of the video.
         start: as the video was read; a mask of several frames is cut alike.
         count: as the video was read.
+        framing: as the video was read; a mask file is changed alike.
         seed: of "polygons:N".
 
     Raises:
@@ -98,8 +102,9 @@ def read_mask(
         InputError: the mask cannot be read.
     """
     kind, colon, number = str(mask).partition(":")
-    if colon and kind in ("boxes", "polygons"):
-        if re.fullmatch(r"\d{1,9}", number) is None:
+    is_kind = kind in ("boxes", "polygons")
+    if colon and (is_kind or not Path(mask).exists()):
+        if not is_kind or re.fullmatch(r"\d{1,9}", number) is None:
             raise UsageError(
                 f"mask is {mask}, allowed is boxes:N with N pixels, polygons:N with N polygons, "
                 "or a file"
@@ -109,9 +114,11 @@ def read_mask(
         else:
             hidden = polygons(int(number), height, width, seed)[None]
     else:
-        hidden = _read_frames(mask, height, width, None if count is None else start + count)
+        n_read = None if count is None else start + framing.index(count - 1) + 1
+        hidden = _read_frames(mask, height, width, n_read, framing)
     if len(hidden) > 1:
         hidden = hidden[start:]
+        hidden = hidden[[i for i in range(len(hidden)) if framing.keeps(i)]]
         if len(hidden) != n_frames:
             raise UsageError(
                 f"mask {mask} has {len(hidden)} frames from frame {start} on, the video has "
@@ -125,9 +132,11 @@ def read_mask(
     return np.broadcast_to(hidden, (n_frames, height, width))
 
 
-def _read_frames(mask: str | Path, height: int, width: int, count: int | None) -> Hidden:
+def _read_frames(
+    mask: str | Path, height: int, width: int, count: int | None, framing: Framing
+) -> Hidden:
     """Return what the first `count` frames of a mask file hide; UsageError for another size."""
-    with open_video(mask) as reader:
+    with open_video(mask, framing=replace(framing, every=1, kept=1)) as reader:
         size = (reader.info.width, reader.info.height)
         if size != (width, height):
             raise UsageError(
