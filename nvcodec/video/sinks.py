@@ -158,6 +158,7 @@ class ContainerSink:
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = self._format
             self._stream.codec_context.time_base = time_base
+            self._stream.disposition = av.stream.Disposition.default
             for key, code in self._codes.items():
                 setattr(self._stream.codec_context, key, code)
             self._set_display(info.display, muxer)
