@@ -14,7 +14,7 @@ from nvcodec.ending import nobody_reads
 from nvcodec.errors import ResourceError
 from nvcodec.events import Listener, Log, ignore
 from nvcodec.player.upright import upright, upright_info
-from nvcodec.video.sinks import ContainerSink, Y4mSink
+from nvcodec.video.sinks import ContainerSink, Sink, Y4mSink
 from nvcodec.video.writer import VideoWriter
 
 PLAYERS = {
@@ -74,11 +74,14 @@ def _feed(
     player: subprocess.Popen[bytes],
 ) -> int:
     info = upright_info(picked.info)
-    # FFV1 in Matroska carries sound, exact times and light, which Y4M cannot, and costs more time.
-    sink = ContainerSink if picked.extras.tracks else Y4mSink
+    extras = picked.extras
     n_frames = 0
     try:
-        with VideoWriter(sink(pipe, info, picked.extras), info) as writer:
+        # FFV1 in Matroska carries sound, exact times and light, which Y4M cannot, and costs more.
+        sink: Sink = (
+            ContainerSink(pipe, info, extras) if extras.tracks else Y4mSink(pipe, info, extras)
+        )
+        with VideoWriter(sink, info) as writer:
             video.bit_depth = writer.bit_depth
             for warning in writer.warnings:
                 listener(Log(level="warning", message=warning))
