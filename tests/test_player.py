@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from media_factory import make_movie
+from media_factory import make_movie, packets_of
 from nrv_factory import make_nrv
 
 import nvcodec
@@ -192,6 +192,56 @@ def test_players_get_upright_frames(tmp_path, data, monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def with_sound(tmp_path_factory):
+    """Turned, in pixels of 3:2, with two tracks of sound and one of text."""
+    folder = tmp_path_factory.mktemp("sound")
+    tracks = [{"codec": "aac", "language": "fre"}, {"codec": "libopus", "start": 0.05}]
+    movie = make_movie(folder / "a.mkv", audio=tracks, subtitles=[{"codec": "subrip"}])
+    with open_video(movie) as reader:
+        list(reader)
+        extras = reader.read_extras()
+    stream = unpack_stream(make_nrv(30, WIDTH, HEIGHT))
+    display = display_of(TURNS["90 clockwise"][0], sar_num=3, sar_den=2)
+    path = folder / "a.nrv"
+    path.write_bytes(pack_stream(replace(stream, display=display, extras=extras)))
+    return path
+
+
+def test_players_get_the_sound(tmp_path, with_sound, monkeypatch):
+    player = make_player(tmp_path / "bin", "mpv", RECORD.replace("y4m", "mkv"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "warning" not in run("play", with_sound).stderr
+    got, video = Path(f"{player}.mkv"), nvcodec.open(with_sound)
+    with open_video(got) as reader:
+        frames = list(reader)
+        extras = reader.read_extras()
+        assert not reader.warnings
+        assert reader.info.display == display_of((1, 0, 0, 1), sar_num=2, sar_den=3)
+        assert [float(reader.info.timing.seconds(i)) for i in range(30)] == pytest.approx(
+            [float(video.timing.seconds(i)) for i in range(30)], abs=0.001
+        )
+    for mine, frame in zip(frames, video, strict=True):  # rounded as planes of Y'CbCr
+        theirs = upright(frame, video.info.display)
+        assert np.abs(mine.astype(int) - theirs).max() <= 2
+    for mine, theirs in zip(extras.tracks, video.stream.extras.tracks, strict=True):
+        assert mine.header.language == theirs.header.language
+        assert [p.data for p in mine.packets] == [p.data for p in theirs.packets]
+    at = got.read_bytes().index
+    sounds = [at(data) for time, _, data in packets_of(got, "audio") if time < 0.5]
+    assert max(sounds) < got.stat().st_size // 2
+    run("play", with_sound, "--audio", "none", "--start", 20)
+    assert [t.header.codec for t in read_extras(got).tracks] == ["subrip"]
+    run("play", with_sound, "--audio", "none", "--subtitles", "none", "--frames", 2)
+    assert got.read_bytes().startswith(b"YUV4MPEG2")
+
+
+def read_extras(path):
+    with open_video(path) as reader:
+        list(reader)
+        return reader.read_extras()
+
+
+@pytest.fixture(scope="module")
 def long_nrv(tmp_path_factory):
     """Far more bytes of frames than a pipe holds."""
     path = tmp_path_factory.mktemp("nrv") / "long.nrv"
@@ -199,12 +249,13 @@ def long_nrv(tmp_path_factory):
     return path
 
 
-def test_closing_the_player_ends_it(tmp_path, long_nrv, monkeypatch):
+def test_closing_the_player_ends_it(tmp_path, long_nrv, with_sound, monkeypatch):
     make_player(tmp_path / "bin", "mpv", "sys.stdin.buffer.read(30000)")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    result = run("play", long_nrv)
-    assert "error" not in result.stderr
-    assert "played" in result.stderr
+    for path in (long_nrv, with_sound):
+        result = run("play", path)
+        assert "error" not in result.stderr
+        assert "played" in result.stderr
 
 
 def test_a_failing_player_is_named(tmp_path, long_nrv, monkeypatch):
@@ -252,7 +303,8 @@ def test_interrupts_end_player_and_program(tmp_path, long_nrv, number):
 
 
 @pytest.mark.skipif(shutil.which("ffplay") is None, reason="ffplay is not on the PATH")
-def test_the_real_ffplay(nrv, monkeypatch):
+def test_the_real_ffplay(nrv, with_sound, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
     assert "5 frames" in run("play", nrv, "--player", "ffplay").stderr
+    assert "30 frames" in run("play", with_sound, "--player", "ffplay").stderr

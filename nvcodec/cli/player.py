@@ -12,6 +12,7 @@ from nvcodec.cli.base import main
 from nvcodec.cli.options import (
     MAX_FRAME,
     PLAYERS,
+    audio_option,
     data_options,
     device_option,
     format_options,
@@ -22,6 +23,7 @@ from nvcodec.cli.options import (
     overwrite_option,
     quiet_option,
     start_option,
+    subtitles_option,
     time_option,
     verbose_option,
 )
@@ -86,23 +88,31 @@ def thumbnail(
 @start_option
 @frames_option
 @device_option
+@audio_option
+@subtitles_option
 @json_option
 @quiet_option
 @verbose_option
 def play(
     file: str, player: str | None, start: int, frames: int | None, device: str,
-    json: bool, quiet: bool, verbose: bool,
+    audio: str, subtitles: str, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Play an .nrv file in the window of ffplay or mpv, without sound."""
+    """Play an .nrv file with its sound in the window of ffplay or mpv."""
+    from dataclasses import replace
+
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.selection import select_part
     from nvcodec.console import make_listener
+    from nvcodec.media import AUDIO, SUBTITLES
     from nvcodec.player import window
 
     with make_listener(json=json, quiet=quiet) as listen:
         command = window.find_player(player)
         with VideoFile(file, device=device) as video:
             picked = select_part(video, start, frames)
+            left_out = [AUDIO] if audio == "none" else []
+            left_out += [SUBTITLES] if subtitles == "none" else []
+            picked = replace(picked, extras=picked.extras.without(*left_out))
             n_frames: int | None = None
             try:
                 n_frames = window.play(video, picked, command, listen)

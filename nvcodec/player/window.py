@@ -1,4 +1,4 @@
-"""Playing in the window of another program, which reads Y4M from a pipe."""
+"""Playing in the window of another program, which reads Y4M or Matroska from a pipe."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from nvcodec.ending import nobody_reads
 from nvcodec.errors import ResourceError
 from nvcodec.events import Listener, Log, ignore
 from nvcodec.player.upright import upright, upright_info
-from nvcodec.video.sinks import Y4mSink
+from nvcodec.video.sinks import ContainerSink, Sink, Y4mSink
 from nvcodec.video.writer import VideoWriter
 
 PLAYERS = {
-    "ffplay": (
-        "-hide_banner", "-loglevel", "error", "-autoexit", "-f", "yuv4mpegpipe", "-i", "pipe:0",
-    ),
+    "ffplay": ("-hide_banner", "-loglevel", "error", "-autoexit", "-i", "pipe:0"),
     "mpv": ("--msg-level=all=error", "-"),
-}  # fmt: skip
+}
 """Programs by preference, and their arguments."""
 _PATIENCE_S = 5
 
@@ -76,9 +74,14 @@ def _feed(
     player: subprocess.Popen[bytes],
 ) -> int:
     info = upright_info(picked.info)
+    extras = picked.extras
     n_frames = 0
     try:
-        with VideoWriter(Y4mSink(pipe, info, picked.extras), info) as writer:
+        # FFV1 in Matroska carries sound, exact times and light, which Y4M cannot, and costs more.
+        sink: Sink = (
+            ContainerSink(pipe, info, extras) if extras.tracks else Y4mSink(pipe, info, extras)
+        )
+        with VideoWriter(sink, info) as writer:
             video.bit_depth = writer.bit_depth
             for warning in writer.warnings:
                 listener(Log(level="warning", message=warning))

@@ -6,12 +6,14 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 RESERVE = "-" * 400
 """Title of a video track; `extend_video` uses its room."""
 
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO, _COLOUR = "18538067", "1654AE6B", "AE", "E0", "55B0"
 _NAME, _VOID = "536E", "EC"
+_CLUSTER = bytes.fromhex("1F43B675")
 _HEAD_BYTES = 1 << 20
 _DISPLAY_ASPECT = 3
 
@@ -104,18 +106,42 @@ def extend_video(path: Path, extra: bytes, colour: bytes = b"") -> None:
         ValueError: the file has no such track, or the room does not suffice.
     """
     with open(path, "r+b") as file:
-        data = file.read(_HEAD_BYTES)
-        # What follows the Tracks may lie beyond these bytes, but is not looked at.
-        segment = _find(data, 0, len(data), _SEGMENT)
-        tracks = segment and _find(data, segment[1], len(data), _TRACKS)
-        if not tracks:
-            raise ValueError("the file has no Tracks element near its start")
-        for id, _, start, end in _children(data, tracks[1], tracks[2]):
-            video = _find(data, start, end, _VIDEO)
-            if id == _ENTRY and video:
-                file.seek(start)
-                file.write(_rebuilt(data, start, end, extra, colour))
-                return
+        head = _extended_head(file.read(_HEAD_BYTES), extra, colour)
+        file.seek(0)
+        file.write(head)
+
+
+class ExtendedPipe:
+    """A pipe that FFmpeg muxes into; the head waits for the first cluster, and is extended."""
+
+    def __init__(self, pipe: IO[bytes], extra: bytes, colour: bytes = b"") -> None:
+        """Take what `extend_video` takes."""
+        self._pipe = pipe
+        self._extra, self._colour = extra, colour
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> int:
+        """Append bytes of the file."""
+        if self._head is None:
+            return self._pipe.write(data)
+        self._head += data
+        if _CLUSTER in self._head:
+            head, self._head = self._head, None
+            self._pipe.write(_extended_head(head, self._extra, self._colour))
+        return len(data)
+
+
+def _extended_head(data: bytes, extra: bytes, colour: bytes) -> bytes:
+    """Return the start of a file with its video track extended; its length stays."""
+    # What follows the Tracks may lie beyond these bytes, but is not looked at.
+    segment = _find(data, 0, len(data), _SEGMENT)
+    tracks = segment and _find(data, segment[1], len(data), _TRACKS)
+    if not tracks:
+        raise ValueError("the file has no Tracks element near its start")
+    for id, _, start, end in _children(data, tracks[1], tracks[2]):
+        video = _find(data, start, end, _VIDEO)
+        if id == _ENTRY and video:
+            return data[:start] + _rebuilt(data, start, end, extra, colour) + data[end:]
     raise ValueError("the file has no video track")
 
 

@@ -47,7 +47,7 @@ from nvcodec.video.frames import (
     default_matrix,
 )
 from nvcodec.video.hdr import matroska_colour
-from nvcodec.video.matroska import RESERVE, display_size, extend_video
+from nvcodec.video.matroska import RESERVE, ExtendedPipe, display_size, extend_video
 from nvcodec.video.planes import view_plane
 from nvcodec.video.remux import TrackMuxer, write_words
 from nvcodec.video.sources import AV_ERRORS, reason, silence
@@ -60,6 +60,16 @@ def fill_frame(frame: av.VideoFrame, planes: Sequence[Plane]) -> None:
     """Copy planes into a planar frame of their size and depth; those it lacks are left out."""
     for target, plane in zip(frame.planes, planes, strict=False):
         view_plane(target, plane.shape[1], f"<u{plane.dtype.itemsize}")[:] = plane
+
+
+def drain(pipe: IO[bytes]) -> None:
+    """Flush a pipe, or silence one that nobody reads: Python flushes it again as it closes it."""
+    try:
+        pipe.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, pipe.fileno())
+        os.close(null)
 
 
 class Sink(Protocol):
@@ -102,15 +112,21 @@ class ContainerSink:
 
     coding: VideoFormat | None
 
-    def __init__(self, path: Path, info: VideoInfo, extras: Extras, wish: Wish = AS_USUAL) -> None:
-        """Open the temporary file beside `path`; ResourceError if that fails."""
-        self.coding = coding = choose_format(info, path.suffix.lower(), wish)
+    def __init__(
+        self, target: Path | IO[bytes], info: VideoInfo, extras: Extras, wish: Wish = AS_USUAL
+    ) -> None:
+        """Open the temporary file beside a path, or write Matroska to a pipe.
+
+        Raises:
+            ResourceError: the file cannot be opened.
+        """
+        self._target = target
+        path = target if isinstance(target, Path) else None
+        self.coding = coding = choose_format(info, path.suffix.lower() if path else ".mkv", wish)
         muxer = coding.muxer
         silence()
-        self.name = str(path)
+        self.name = str(path) if path else "the pipe"
         self.warnings: list[str] = []
-        self._path = path
-        self._part = storage.part_path(path)
         self._n_frames = 0
         self._size = (info.width, info.height)
         self._chroma, self._format = coding.chroma, coding.pixel_format
@@ -128,9 +144,12 @@ class ContainerSink:
             if info.display.aspect != 1:
                 self._patch = display_size(info.width, info.height, info.display.aspect)
             self._colour = matroska_colour(info.hdr)
-        self._extended = bool(self._patch or self._colour)
+        self._extended = path is None or bool(self._patch or self._colour)
         if self._extended:
             muxing = {"write_crc32": "0"}
+        if path is None:
+            # A player must not wait for a track that pauses.
+            muxing |= {"flush_packets": "1", "max_interleave_delta": "1000000"}
         self.warnings += field_warnings(info, coding)
         if wish.pixel_format is None:
             self.warnings += depth_warnings(info, coding)
@@ -148,7 +167,12 @@ class ContainerSink:
             "color_primaries": tags.primaries,
             "color_trc": tags.transfer,
         }
-        self._container = av.open(str(self._part), "w", format=muxer, options=muxing)
+        file: Any  # PyAV needs no more than `write`
+        if isinstance(target, Path):
+            file = str(storage.part_path(target))
+        else:
+            file = ExtendedPipe(target, self._patch, self._colour)
+        self._container = av.open(file, "w", format=muxer, options=muxing)
         try:
             stream = self._container.add_stream(coding.codec, rate=info.frame_rate, options=options)
             assert isinstance(stream, av.VideoStream)
@@ -158,6 +182,7 @@ class ContainerSink:
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = self._format
             self._stream.codec_context.time_base = time_base
+            self._stream.disposition = av.stream.Disposition.default
             for key, code in self._codes.items():
                 setattr(self._stream.codec_context, key, code)
             self._set_display(info.display, muxer)
@@ -231,15 +256,20 @@ class ContainerSink:
             self._container.mux(self._stream.encode(None))
             self._tracks.advance(None)
             self._container.close()
-        if self._extended:
-            extend_video(self._part, self._patch, self._colour)
-        storage.commit(self._part, self._path)
+        if isinstance(self._target, Path):
+            part = storage.part_path(self._target)
+            if self._extended:
+                extend_video(part, self._patch, self._colour)
+            storage.commit(part, self._target)
 
     def abort(self) -> None:
-        """Close and remove the temporary file."""
+        """Close and remove the temporary file, or silence the pipe."""
         with suppress(*WRITE_ERRORS):
             self._container.close()
-        self._part.unlink(missing_ok=True)
+        if isinstance(self._target, Path):
+            storage.part_path(self._target).unlink(missing_ok=True)
+        else:
+            drain(self._target)
 
 
 def _movie_ticks(time_base: Fraction) -> int:
@@ -344,13 +374,7 @@ class Y4mSink:
                 self._stream.close()
             storage.part_path(self._path).unlink(missing_ok=True)
             return
-        try:
-            self._stream.flush()
-        except OSError:
-            # Python flushes standard output once more at exit, and would complain there.
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
+        drain(self._stream)
 
 
 class PngEncoder:

@@ -30,6 +30,8 @@ COUNTER = re.compile(r"%0?\d*d")
 _DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 """How Matroska's tags say when a track ends."""
 RAW_SUFFIXES = (".yuv", ".raw", ".rgb", ".nv12")
+_CLOCKS = ("mpegts", "mpeg")
+"""Formats whose times are those of a clock that began long before, maybe hours."""
 _ATTACHED = 0x400
 """Bit of a stream's disposition: the cover picture of a piece of music."""
 
@@ -137,6 +139,9 @@ class FileSource:
         rates = [storable(rate) for rate in map(fraction, claimed) if rate]
         self.rates: Sequence[Fraction] = list(dict.fromkeys(rates)) or [DEFAULT_RATE]
         self.time_base = fraction(self._stream.time_base)
+        self._origin_s = Fraction(0)
+        if self._container.format.name in _CLOCKS:
+            self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         if not rates:
             self.warnings.append(f"the frame rate is unknown; {DEFAULT_RATE} frames/s are assumed")
 
@@ -207,6 +212,8 @@ class FileSource:
             sar_den=aspect.denominator,
             field_order=picture.display.field_order if order is None else order,
         )
+        if self._origin_s and self.time_base and picture.pts is not None:
+            picture = replace(picture, pts=picture.pts - round(self._origin_s / self.time_base))
         return replace(picture, display=display)
 
     def _note(self, frame: av.VideoFrame, index: int) -> None:
@@ -227,7 +234,7 @@ class FileSource:
     def tracks(self) -> Iterator[TrackReader | None]:
         """Open the file once more, for what lies beside the pictures."""
         with open_container(self._path, self._form) as container:
-            yield TrackReader(container, self._stream.index)
+            yield TrackReader(container, self._stream.index, self._origin_s)
 
     def close(self) -> None:
         """Close the file."""

@@ -48,10 +48,13 @@ _U32 = (1 << 32) - 1
 class TrackReader:
     """The tracks, chapters and tags of an open container, whose pictures are read elsewhere."""
 
-    def __init__(self, container: av.container.InputContainer, video: int) -> None:
-        """Look at all streams but that with the index `video`."""
+    def __init__(
+        self, container: av.container.InputContainer, video: int, origin_s: Fraction = Fraction(0)
+    ) -> None:
+        """Look at all streams but that with the index `video`; `origin_s` becomes time 0."""
         self._container = container
         self._video = video
+        self._origin_s = origin_s
         self.warnings: list[str] = []
 
     def read(
@@ -70,7 +73,8 @@ class TrackReader:
         collectors = {}
         for stream in streams:
             if (header := self._describe(stream)) is not None:
-                collectors[stream.index] = _Collector(header, f"stream {stream.index}")
+                name, shift = f"stream {stream.index}", round(self._origin_s / header.time_base)
+                collectors[stream.index] = _Collector(header, name, shift, _unwrapper(stream))
         if len(collectors) > DEFAULT.max_tracks:
             self.warnings.append(f"only the first {DEFAULT.max_tracks} tracks are kept")
             collectors = dict(list(collectors.items())[: DEFAULT.max_tracks])
@@ -141,7 +145,7 @@ class TrackReader:
         try:
             for packet in self._container.demux(streams):
                 if packet.size:
-                    collectors[packet.stream_index].add(packet)
+                    collectors[packet.stream_index].take(packet)
         except (av.FFmpegError, ValueError, OSError):
             self.warnings.append("the end of the file is damaged: sound or subtitles end early")
 
@@ -179,12 +183,28 @@ def _channel_mask(layout: av.AudioLayout) -> int:
     return sum(1 << bit for bit in bits)
 
 
+def _unwrapper(stream: Any) -> av.BitStreamFilterContext | None:
+    """Return what takes the ADTS headers off AAC, which only streams such as MPEG-TS have."""
+    context = stream.codec_context
+    if context.codec.canonical_name != "aac" or context.extradata:
+        return None
+    return av.BitStreamFilterContext("aac_adtstoasc", stream)
+
+
 class _Collector:
     """Takes the packets of one stream."""
 
-    def __init__(self, header: TrackHeader, name: str) -> None:
+    def __init__(
+        self,
+        header: TrackHeader,
+        name: str,
+        shift: int,
+        unwrapper: av.BitStreamFilterContext | None,
+    ) -> None:
         self.warnings: list[str] = []
         self._header = header
+        self._shift = shift
+        self._unwrapper = unwrapper
         self._name = f"{name} ({header.codec})"
         self._packets: list[Packet] = []
         self._n_bytes = 0
@@ -201,8 +221,20 @@ class _Collector:
         self._dropped = True
         self._packets = []
 
-    def add(self, packet: av.Packet[Any]) -> None:
-        """Append a packet, or give the track up."""
+    def take(self, packet: av.Packet[Any]) -> None:
+        """Append a packet without what only streams have around it, or give the track up."""
+        if self._unwrapper is None:
+            self._add(packet)
+            return
+        try:
+            unwrapped = self._unwrapper.filter(packet)
+        except av.FFmpegError:
+            self._warn("has damaged packets, which are left out")
+            return
+        for inner in unwrapped:
+            self._add(inner)
+
+    def _add(self, packet: av.Packet[Any]) -> None:
         if self._dropped:
             return
         time = packet.pts if packet.pts is not None else packet.dts
@@ -222,7 +254,7 @@ class _Collector:
         self._end = time + duration
         self._packets.append(
             Packet(
-                time=time,
+                time=time - self._shift,
                 duration=duration,
                 data=bytes(packet),
                 key=packet.is_keyframe,
@@ -236,6 +268,8 @@ class _Collector:
             data = bytes(side)
             if side.data_type == "skip_samples" and len(data) >= 8:
                 values["skip_start"], values["skip_end"] = struct.unpack_from("<II", data)
+            elif side.data_type == "new_extradata" and not self._packets and self._unwrapper:
+                self._header = replace(self._header, extradata=data)
             elif side.data_type == "webvtt_identifier":
                 values["cue_id"] = clip(data.decode("utf-8", "replace"), 1024)
             elif side.data_type == "webvtt_settings":
