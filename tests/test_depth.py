@@ -136,7 +136,8 @@ def test_a_sample_is_the_rounded_share_of_white(nrv):
     video = nvcodec.open(path, bit_depth=10)
     with torch.inference_mode():
         drawn = video.load(0)(torch.arange(1)).clamp(0, 1)[0].permute(1, 2, 0).double().numpy()
-    assert np.abs(video[0] - np.rint(drawn * 1023)).max() == 0
+    # Another number of threads may round a sample near a tie the other way.
+    assert np.abs(video[0] - drawn * 1023).max() < 0.5 + 1e-3
     assert (video.tensor(0).permute(1, 2, 0).numpy() == video[0]).all()
 
 

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 
 from nvcodec.fields import choice, u8, u8_list
 from nvcodec.models import rows
-from nvcodec.models.base import GoOn, VideoModel, parse_options, shape_only, widest
+from nvcodec.models.base import (
+    GoOn,
+    VideoModel,
+    count_params,
+    parse_options,
+    shape_only,
+    widest,
+)
 from nvcodec.models.layers import OUTPUT_NAMES, squash
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.motion import camera_motion, small_luma
@@ -36,8 +43,8 @@ _GRID_SHIFT = 2
 """log2 of the cells of the finest time grid; each slower one has cells twice as large."""
 _DETAIL_SHARE = 0.3
 """A canvas of full resolution pays where the frame has at most this share of all values."""
-_FLOW_SHARE = 0.15
-"""A flow pays where it has at most this share of all values; the coarsest one always does."""
+_FLOW_SHARE = 0.2
+"""A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
 _MAX_MACS = 8000
 """Multiply-accumulates of a pixel, unless widths are given; more values then go into canvases."""
@@ -252,9 +259,11 @@ class Canvas(VideoModel):
         n_stages = _count_stages(parsed, height, width)
         if height * width > _DETAIL_SHARE * n_params:
             parsed = {"detail_channels": 0} | parsed
-        base = grid_size(parsed.get("strides", (2,) * n_stages), height, width)
+        least = _fill_options(1, 1, n_stages, parsed)
+        n_spare = n_params - count_params(shape_only(cls, least, n_frames, height, width))
+        base = grid_size(least.strides, height, width)
         shift = _COARSEST_FLOW
-        while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_params:
+        while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_spare:
             shift -= 1
         parsed = {"flow_shift": shift} | parsed
 
@@ -264,8 +273,8 @@ class Canvas(VideoModel):
 
         most = MAX_WIDTH
         if "widths" not in parsed:
-            least, budget = range(1, MAX_WIDTH), _MAX_MACS * height * width
-            most = max(1, bisect.bisect_right(least, budget, key=count_macs))
+            budget = _MAX_MACS * height * width
+            most = max(1, bisect.bisect_right(range(1, MAX_WIDTH), budget, key=count_macs))
         config: CanvasConfig = widest(
             cls,
             lambda size: _fill_options(size, most, n_stages, parsed),
