@@ -5,6 +5,7 @@ Every file here has right checksums: what is refused is refused for what it says
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,7 +19,7 @@ from test_cli import environment, fail, listing, run, run_json
 from test_codec import options
 
 import nvcodec
-from nvcodec import fields
+from nvcodec import fields, storage
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.header import Segment, pack_stream, unpack_stream
 from nvcodec.bitstream.segments import pack_segment
@@ -217,6 +218,22 @@ def asking_for(n_frames, width, height):
     ]
     segment = pack_segment(segment.header.arch_id, segment.config, tensors, n_frames=n_frames)
     return pack_stream(dataclasses.replace(stream, header=header, segments=(segment,)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+@pytest.mark.parametrize("name", ["a.y4m", "a.mkv", "a.npy"])
+def test_links_at_an_output_are_replaced_and_never_followed(tmp_path, data, name):
+    """Neither one of the output's name nor one of the hidden file beside it."""
+    nrv, output, other = tmp_path / "a.nrv", tmp_path / name, tmp_path / "other"
+    nrv.write_bytes(data)
+    other.write_bytes(b"mine")
+    output.symlink_to(other)
+    storage.part_path(output).symlink_to(other)
+    run("decode", nrv, "-o", output, "-y", "--frames", 1)
+    assert other.read_bytes() == b"mine"
+    assert output.is_file()
+    assert not output.is_symlink()
+    assert listing(tmp_path) == sorted([nrv.name, name, other.name])
 
 
 @pytest.mark.parametrize("name", ["frames/%06d.npy", "frames/"])
