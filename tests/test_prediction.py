@@ -103,6 +103,18 @@ def test_the_packer_is_no_worse_than_when_the_vectors_were_made(name):
         assert len(again) <= len(segment.payload)
 
 
+@pytest.mark.parametrize(("ratio", "weight"), [(3, 127), (-3, -128)])
+def test_weights_beyond_their_range_are_clipped(ratio, weight):
+    symbols = np.array([[[ratio**i for i in range(10)]]], dtype=np.int64)
+    found = prediction.plan(symbols)
+    assert found.weights[0] == weight
+    writer = SymbolWriter()
+    prediction.write(writer, symbols, found)
+    reader = SymbolReader(writer.finish())
+    again = prediction.read(reader, symbols.shape, found.weights, found.scales)
+    np.testing.assert_array_equal(again, symbols)
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (3, 3, 40), (3, 40, 3), (3, 7, 7), (40,), ()])
 def test_what_is_no_picture(shape):
     q = make(np.zeros(shape) if not shape else smooth(*shape) if len(shape) > 1 else [1] * 40, None)
