@@ -1,6 +1,7 @@
 """What a decoder agrees to allocate for a file, whatever the file says."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ class Limits:
     """Largest trAK or tiME chunk."""
     max_packets: int = 1 << 24
     """Most packets of one track."""
+    max_output_bytes: int = 1 << 38
+    """Largest output that is not a compressed video: Y4M, PNG and NumPy files (256 GiB)."""
 
 
 DEFAULT = Limits()
+UNLIMITED = Limits(**dict.fromkeys((field.name for field in fields(Limits)), sys.maxsize))

@@ -5,6 +5,7 @@ Every file here has right checksums: what is refused is refused for what it says
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,12 +19,14 @@ from test_cli import environment, fail, listing, run, run_json
 from test_codec import options
 
 import nvcodec
-from nvcodec import fields
+from nvcodec import fields, storage
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.header import Segment, pack_stream, unpack_stream
+from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import checkpoint_path, read_checkpoint
-from nvcodec.codec.decoder import check_structure, read_tensors
+from nvcodec.codec.decoder import check_structure, empty_model, read_tensors, video_info
+from nvcodec.codec.quantize import tensor_specs
 from nvcodec.errors import (
     BitstreamError,
     CorruptError,
@@ -36,6 +39,7 @@ from nvcodec.limits import Limits
 from nvcodec.media import Chapter, Extras, Packet, Tag, Track, TrackHeader
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.reader import open_video
+from nvcodec.video.writer import open_writer
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 
@@ -201,6 +205,72 @@ def test_every_limit_of_a_network(tiny):
     ):
         with pytest.raises(LimitError, match=what):
             nvcodec.open(tiny, limits=limits)[0]
+
+
+def asking_for(n_frames, width, height):
+    """Return a file of a few hundred bytes with so many frames of this size."""
+    stream = unpack_stream(make_tiny("nerv"))
+    (segment,) = stream.segments
+    header = dataclasses.replace(stream.header, n_frames=n_frames, width=width, height=height)
+    tensors = [
+        QTensor(spec, np.zeros(spec.shape, np.int32), np.zeros(spec.n_rows, np.uint8))
+        for spec in tensor_specs(empty_model(segment, header))
+    ]
+    segment = pack_segment(segment.header.arch_id, segment.config, tensors, n_frames=n_frames)
+    return pack_stream(dataclasses.replace(stream, header=header, segments=(segment,)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+@pytest.mark.parametrize("name", ["a.y4m", "a.mkv", "a.npy"])
+def test_links_at_an_output_are_replaced_and_never_followed(tmp_path, data, name):
+    """Neither one of the output's name nor one of the hidden file beside it."""
+    nrv, output, other = tmp_path / "a.nrv", tmp_path / name, tmp_path / "other"
+    nrv.write_bytes(data)
+    other.write_bytes(b"mine")
+    output.symlink_to(other)
+    storage.part_path(output).symlink_to(other)
+    run("decode", nrv, "-o", output, "-y", "--frames", 1)
+    assert other.read_bytes() == b"mine"
+    assert output.is_file()
+    assert not output.is_symlink()
+    assert listing(tmp_path) == sorted([nrv.name, name, other.name])
+
+
+@pytest.mark.parametrize("name", ["frames/%06d.npy", "frames/"])
+def test_outputs_beyond_the_limit_are_refused_before_they_are_drawn(tmp_path, name):
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(asking_for(2_592_000, 320, 240))
+    said = fail(6, "decode", nrv, "-o", f"{tmp_path}/{name}")
+    assert "would have up to 597196800000 bytes, the limit of this decoder is 274877906944" in said
+    assert listing(tmp_path) == ["a.nrv"]
+    run("decode", nrv, "-o", f"{tmp_path}/{name}", "--start", 7, "--frames", 2)
+    assert len(listing(tmp_path / "frames")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "overhead"), [("a.y4m", len("FRAME\n")), ("a/%d.png", 0), ("a/%d.npy", 0)]
+)
+def test_the_limit_of_an_output_is_exact(tmp_path, name, overhead):
+    info = video_info(unpack_stream(asking_for(3, 32, 16)))
+    size = 3 * (32 * 16 * 3 + overhead)
+    with pytest.raises(LimitError, match=f"up to {size} bytes"):
+        open_writer(tmp_path / name, info, max_bytes=size - 1)
+    assert listing(tmp_path) == []
+    open_writer(tmp_path / name, info, max_bytes=size).abort()
+
+
+def test_the_limit_is_not_for_compressed_videos(tmp_path):
+    info = video_info(unpack_stream(asking_for(3, 32, 16)))
+    open_writer(tmp_path / "a.mkv", info, max_bytes=1).abort()
+
+
+def test_no_limits(tmp_path):
+    nrv = tmp_path / "a.nrv"
+    nrv.write_bytes(asking_for(2_592_001, 32, 32))
+    decode = ("decode", nrv, "-o", tmp_path / "a.png", "--frames-list", 2_592_000)
+    assert "n_frames is 2592001, the limit of this decoder is 2592000" in fail(6, *decode)
+    run(*decode, "--no-limits")
+    assert listing(tmp_path) == ["a.nrv", "a.png"]
 
 
 def test_odd_sizes_with_subsampled_chroma_are_no_division_by_zero(tmp_path):

@@ -1,5 +1,7 @@
 """Tensors coded as pictures: every symbol around what its neighbours predict."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,16 @@ from test_tensors import assert_round_trip, make, qtensors
 
 from nvcodec.bitstream import prediction
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
+from nvcodec.bitstream.header import DRAWS_YUV, unpack_stream
+from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import (
     pack_smallest,
     pack_tensors,
     tensor_bits,
+    tensors_sha256,
     unpack_tensors,
 )
+from nvcodec.codec.decoder import read_tensors
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.errors import CorruptError
 
@@ -72,6 +78,41 @@ def test_noise_is_coded_in_rows():
     q = make(rng.integers(-9, 10, (2, 20, 20)))
     assert pack_smallest([q]) == (pack_tensors([q]), False)
     assert tensor_bits(q, predicts=True).symbols == tensor_bits(q).symbols
+
+
+def test_segments_say_whether_they_predict():
+    noise = np.random.default_rng(1).integers(-9, 10, (2, 20, 20))
+    for q, predicts in ((make(smooth(3, 30, 40)), True), (make(noise), False)):
+        segment = pack_segment(6 + DRAWS_YUV, b"config", [q], first_frame=2, n_frames=3)
+        header = segment.header
+        assert segment.config == b"config"
+        assert (header.first_frame, header.n_frames) == (2, 3)
+        assert (header.plain_arch_id, header.draws_yuv, header.predicts) == (6, True, predicts)
+        found = unpack_tensors([q.spec], segment.payload, predicts=predicts)
+        assert tensors_sha256(found) == header.tensors_sha256
+
+
+@pytest.mark.parametrize("name", ["pictures", "pictures-far", "pictures-yuv"])
+def test_the_packer_is_no_worse_than_when_the_vectors_were_made(name):
+    data = (Path(__file__).parent / "vectors" / "uncommon" / f"{name}.nrv").read_bytes()
+    stream = unpack_stream(data)
+    for segment in stream.segments:
+        _, tensors = read_tensors(segment, stream.header)
+        again, predicts = pack_smallest(tensors)
+        assert predicts
+        assert len(again) <= len(segment.payload)
+
+
+@pytest.mark.parametrize(("ratio", "weight"), [(3, 127), (-3, -128)])
+def test_weights_beyond_their_range_are_clipped(ratio, weight):
+    symbols = np.array([[[ratio**i for i in range(10)]]], dtype=np.int64)
+    found = prediction.plan(symbols)
+    assert found.weights[0] == weight
+    writer = SymbolWriter()
+    prediction.write(writer, symbols, found)
+    reader = SymbolReader(writer.finish())
+    again = prediction.read(reader, symbols.shape, found.weights, found.scales)
+    np.testing.assert_array_equal(again, symbols)
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (3, 3, 40), (3, 40, 3), (3, 7, 7), (40,), ()])

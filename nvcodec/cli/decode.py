@@ -62,6 +62,7 @@ _MAX_WARNINGS = 20
     "--lenient", is_flag=True,
     help="Draw the whole segments of a damaged file; others repeat the last frame. Exit code 4.",
 )  # fmt: skip
+@click.option("--no-limits", is_flag=True, help="Draw what other files may not ask for.")
 @overwrite_option
 @json_option
 @quiet_option
@@ -70,6 +71,7 @@ def decode(
     file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
     evenly: int | None, time_s: Fraction | None, codec: str | None, crf: float | None,
     pix_fmt: str | None, device: str, batch: int, audio: str, subtitles: str, lenient: bool,
+    no_limits: bool,
     overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or pictures.
@@ -87,16 +89,18 @@ def decode(
     from nvcodec.codec.decoder import VideoFile
     from nvcodec.codec.selection import evenly_spaced, select_frames, select_part, select_time
     from nvcodec.console import make_listener
+    from nvcodec.limits import DEFAULT, UNLIMITED
     from nvcodec.media import AUDIO, SUBTITLES
     from nvcodec.video.coding import Wish
     from nvcodec.video.writer import open_writer
 
     began = time.perf_counter()
+    limits = UNLIMITED if no_limits else DEFAULT
     wish = Wish(codec=codec, crf=crf, pixel_format=pix_fmt)
     with make_listener(json=json, quiet=quiet) as listen:
         if Path(output).is_file():
             storage.check_output(Path(output), overwrite=overwrite, source=Path(file))
-        with VideoFile(file, device=device, batch=batch, lenient=lenient) as video:
+        with VideoFile(file, device=device, batch=batch, limits=limits, lenient=lenient) as video:
             if frames_list is not None:
                 picked = select_frames(video, frames_list)
             elif evenly is not None:
@@ -118,7 +122,10 @@ def decode(
             if given.tracks and any(single):
                 message = "sound and subtitles are left out: single frames have no place in time"
                 listen(Log(level="warning", message=message))
-            with open_writer(output, picked.info, extras, wish=wish, overwrite=overwrite) as writer:
+            with open_writer(
+                output, picked.info, extras, wish=wish, overwrite=overwrite,
+                max_bytes=limits.max_output_bytes,
+            ) as writer:  # fmt: skip
                 video.bit_depth = writer.bit_depth
                 for warning in writer.warnings:
                     listen(Log(level="warning", message=warning))

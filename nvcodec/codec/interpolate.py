@@ -17,6 +17,7 @@ from nvcodec.codec.decoder import VideoFile
 from nvcodec.depth import RGB
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore
+from nvcodec.limits import DEFAULT
 from nvcodec.video.frames import VideoInfo
 from nvcodec.video.writer import open_writer
 
@@ -83,7 +84,9 @@ def interpolate(
         total = (len(video) - 1) * factor + 1
         info = _quicker(video.info, factor)
         positions = (Fraction(i, factor) for i in range(total))
-        with open_writer(output, info, overwrite=overwrite) as writer:
+        with open_writer(
+            output, info, overwrite=overwrite, max_bytes=DEFAULT.max_output_bytes
+        ) as writer:
             video.bit_depth = writer.bit_depth
             for done, frame in enumerate(frames_between(video, positions), 1):
                 writer.write(frame)

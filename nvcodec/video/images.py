@@ -53,6 +53,7 @@ class ImageSink:
         usual = 8 if info.bit_depth == 8 else 16
         self.bit_depth = _DEPTHS.get(wish.pixel_format or "", usual)
         self.name = str(path)
+        self.frame_bytes = info.width * info.height * 3 * (1 if self.bit_depth == 8 else 2)
         single = not is_pattern(path)
         self.description = f"{self.bit_depth}-bit RGB {kind} {'file' if single else 'files'}"
         self.warnings = pictures_only(kind, info, extras)

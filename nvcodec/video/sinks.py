@@ -84,6 +84,8 @@ class Sink(Protocol):
     """Of the video's planes, where it takes them as they are; None: it needs RGB."""
     coding: VideoFormat | None
     """How it codes pictures, where there is a choice."""
+    frame_bytes: int
+    """Most bytes of a frame in a file; 0: nobody knows, as of compressed videos and of pipes."""
 
     def write(self, frame: Any) -> None:
         """Append a frame (H, W, 3), or its planes where it takes them."""
@@ -111,6 +113,7 @@ class ContainerSink:
     """A file that FFmpeg muxes: pictures, and beside them the tracks that it can hold."""
 
     coding: VideoFormat | None
+    frame_bytes = 0
 
     def __init__(
         self, target: Path | IO[bytes], info: VideoInfo, extras: Extras, wish: Wish = AS_USUAL
@@ -341,6 +344,7 @@ class Y4mSink:
             field_order=info.display.field_order,
             aspect=info.display.aspect,
         )
+        self.frame_bytes = 0 if path is None else header.frame_bytes
         if path is not None and info.timing is not None:
             storage.check_space(path, len(info.timing.pts) * header.frame_bytes)
         self._stream: IO[bytes]

@@ -12,7 +12,7 @@ import numpy as np
 
 from nvcodec import storage
 from nvcodec.depth import sample_type
-from nvcodec.errors import NvcodecError, UsageError
+from nvcodec.errors import LimitError, NvcodecError, UsageError
 from nvcodec.media import NO_EXTRAS, Extras
 from nvcodec.video.coding import AS_USUAL, CONTAINERS, VideoFormat, Wish
 from nvcodec.video.color import check_tags
@@ -173,6 +173,7 @@ def open_writer(
     *,
     wish: Wish = AS_USUAL,
     overwrite: bool = False,
+    max_bytes: int | None = None,
 ) -> VideoWriter:
     """Open an output for frames like those that `info` describes.
 
@@ -185,11 +186,14 @@ def open_writer(
         extras: what to write beside the pictures, where the output can hold it.
         wish: codec, crf and pixel format, where they are not to be the usual ones.
         overwrite: replace what exists.
+        max_bytes: of the output where it is no compressed video and no pipe; PNG files count as if
+            they did not compress.
 
     Raises:
         UsageError: the suffix is unknown, the output exists and must stay, is being made by
             another process, or cannot be as wished.
         InputError: colour tags without support.
+        LimitError: the output might have more than `max_bytes`.
         ResourceError: the output cannot be created.
     """
     if info.color.matrix != IDENTITY:
@@ -202,4 +206,11 @@ def open_writer(
         except WRITE_ERRORS as error:
             name = "standard output" if str(target) == "-" else str(target)
             raise as_resource_error(name, error) from error
+        n_bytes = sink.frame_bytes * (1 if info.timing is None else len(info.timing.pts))
+        if max_bytes is not None and n_bytes > max_bytes:
+            sink.abort()
+            raise LimitError(
+                f"{sink.name} would have up to {n_bytes} bytes, the limit of this decoder is "
+                f"{max_bytes}"
+            )
         return VideoWriter(sink, info, claimed.pop_all())

@@ -17,11 +17,11 @@ from nvcodec.errors import BitstreamError
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change bytes and repair the checksums; in half of the turns write new weights as well."""
+    """Change bytes and repair the checksums; in most turns the words or all weights as well."""
     changed = targets.with_checksums(atheris.Mutate(data, max_size))
-    if seed % 2:
+    if seed % 4:
         try:
-            changed = targets.with_new_words(changed, seed)
+            changed = targets.with_new_weights(changed, seed)
         except (BitstreamError, ValueError):
             # Not a file any more, or one that no writer makes.
             return changed[:max_size]

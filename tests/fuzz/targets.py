@@ -6,15 +6,19 @@ import dataclasses
 import struct
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
+from nvcodec.bitstream import entropy  # noqa: E402
 from nvcodec.bitstream.container import CHUNK_OVERHEAD, SIGNATURE  # noqa: E402
-from nvcodec.bitstream.header import pack_stream, unpack_stream  # noqa: E402
+from nvcodec.bitstream.header import Segment, StreamHeader, pack_stream, unpack_stream  # noqa: E402
+from nvcodec.bitstream.prediction import is_picture  # noqa: E402
 from nvcodec.bitstream.salvage import salvage_stream  # noqa: E402
 from nvcodec.bitstream.tensors import (  # noqa: E402
     QTensor,
@@ -36,11 +40,14 @@ TINY = Limits(
 
 _SHAPES = (
     ((), False), ((1,), False), ((7,), True), ((3, 4), False), ((5, 2, 3), True), ((1, 9), True),
+    ((2, 5, 10), True),
 )  # fmt: skip
 SPECS = tuple(
     TensorSpec(name=str(i), shape=shape, row_axis=0 if shape else None, temporal=temporal)
     for i, (shape, temporal) in enumerate(_SHAPES)
 )
+"""What the low bits of a byte pick; the last one may be coded as pictures."""
+PREDICTS = 1 << len(SPECS)
 
 
 def container(data: bytes) -> None:
@@ -72,14 +79,20 @@ def container(data: bytes) -> None:
 
 def tensors(data: bytes) -> None:
     """Words are refused, or mean tensors that can be coded again."""
-    picked = data[0] if data else 0
-    specs = [spec for i, spec in enumerate(SPECS) if picked >> i & 1]
+    specs, predicts = picked(data)
     try:
-        found = unpack_tensors(specs, data[1:], TINY)
+        found = unpack_tensors(specs, data[1:], TINY, predicts=predicts)
     except BitstreamError:
         return
-    again = unpack_tensors([q.spec for q in found], pack_tensors(found), TINY)
+    payload = pack_tensors(found, predicts=predicts)
+    again = unpack_tensors([q.spec for q in found], payload, TINY, predicts=predicts)
     assert tensors_sha256(again) == tensors_sha256([canonical(q) for q in found])
+
+
+def picked(data: bytes) -> tuple[list[TensorSpec], bool]:
+    """Return the tensors that the first byte picks, and whether they may be pictures."""
+    bits = data[0] if data else 0
+    return [spec for i, spec in enumerate(SPECS) if bits >> i & 1], bool(bits & PREDICTS)
 
 
 def decode_tiny(data: bytes) -> None:
@@ -120,28 +133,69 @@ def with_checksums(data: bytes) -> bytes:
     return bytes(out)
 
 
-def with_new_words(data: bytes, seed: int) -> bytes:
-    """Return a file whose first segment holds other weights, valid for its configuration.
+def closed_words(specs: Sequence[TensorSpec], words: bytes, seed: int, *, predicts: bool) -> bytes:
+    """Return the words that a writer makes of what a reader takes these for; raise BitstreamError.
 
-    The range coder refuses nearly all words that are not a writer's, so that changed bytes alone
-    would hardly ever reach the networks.
+    Readers refuse all other words, so that changed ones alone would hardly ever be accepted. Where
+    the words end too early, others drawn at random follow.
     """
+    n_symbols = sum(spec.size + spec.n_rows for spec in specs)
+    more = np.random.default_rng(seed).bytes(8 * n_symbols + 1024)
+    reader = _OpenReader((words + more)[: (len(words) + len(more)) // 4 * 4])
+    with patch("nvcodec.bitstream.tensors.SymbolReader", lambda _: reader):
+        unpack_tensors(specs, b"", TINY, predicts=predicts)
+    return reader.words()
+
+
+class _OpenReader(entropy.SymbolReader):
+    """A reader that accepts any words, and gives those of a writer."""
+
+    def close(self) -> None:
+        pass
+
+    def words(self) -> bytes:
+        return self._mirror.get_compressed().astype("<u4").tobytes()
+
+
+def with_closed_words(data: bytes, seed: int) -> bytes:
+    """Return the input of `tensors` with the words of a writer; raise BitstreamError."""
+    specs, predicts = picked(data)
+    return data[:1] + closed_words(specs, data[1:], seed, predicts=predicts)
+
+
+def with_new_weights(data: bytes, seed: int) -> bytes:
+    """Return a file whose segments hold other weights, valid for their configuration.
+
+    With even seeds they are what the words of the segment mean to a reader, however they were
+    changed; with odd ones all of them are drawn at random, pictures as smooth as real ones.
+    """
+    stream = unpack_stream(data, TINY)
+    segments = []
+    for number, segment in enumerate(stream.segments):
+        tensors, payload = _new_weights(segment, stream.header, seed + 2 * number)
+        header = dataclasses.replace(segment.header, tensors_sha256=tensors_sha256(tensors))
+        segments.append(dataclasses.replace(segment, header=header, payload=payload))
+    return pack_stream(dataclasses.replace(stream, segments=tuple(segments)))
+
+
+def _new_weights(segment: Segment, header: StreamHeader, seed: int) -> tuple[list[QTensor], bytes]:
     from nvcodec.codec.decoder import empty_model
     from nvcodec.codec.quantize import tensor_specs
 
-    stream = unpack_stream(data, TINY)
-    segment = stream.segments[0]
+    specs, predicts = tensor_specs(empty_model(segment, header, TINY)), segment.header.predicts
+    if seed % 2 == 0:
+        payload = closed_words(specs, segment.payload, seed, predicts=predicts)
+        return unpack_tensors(specs, payload, TINY, predicts=predicts), payload
     rng = np.random.default_rng(seed)
     largest, top = int(rng.choice([1, 30, 3000, 32767])), int(rng.choice([130, 200, 256]))
     drawn = []
-    for spec in tensor_specs(empty_model(segment, stream.header, TINY)):
+    for spec in specs:
         symbols = rng.integers(-largest, largest + 1, spec.shape, dtype=np.int32)
+        if is_picture(spec.shape):
+            symbols = symbols.cumsum(-1).cumsum(-2).clip(-(1 << 15), (1 << 15) - 1).astype(np.int32)
         steps = rng.integers(max(0, top - 60), top, spec.n_rows).astype(np.uint8)
         drawn.append(canonical(QTensor(spec, symbols, steps)))
-    header = dataclasses.replace(segment.header, tensors_sha256=tensors_sha256(drawn))
-    changed = dataclasses.replace(segment, header=header, payload=pack_tensors(drawn))
-    segments = (changed, *stream.segments[1:])
-    return pack_stream(dataclasses.replace(stream, segments=segments))
+    return drawn, pack_tensors(drawn, predicts=predicts)
 
 
 def seed_files() -> list[bytes]:
@@ -166,16 +220,17 @@ def seed_files() -> list[bytes]:
 
 
 def seed_tensors() -> list[bytes]:
-    """Return words of valid tensors behind the byte that picks them."""
+    """Return words of valid tensors behind the byte that picks them, of every third choice."""
     rng = np.random.default_rng(0)
     seeds = []
-    for picked in range(1 << len(SPECS)):
+    for bits in range(0, 2 * PREDICTS, 3):
+        specs, predicts = picked(bytes([bits]))
         made = []
-        for i, spec in enumerate(SPECS):
-            if picked >> i & 1:
-                symbols = np.rint(rng.laplace(0, 4, spec.shape)).astype(np.int32)
-                made.append(
-                    QTensor(spec, symbols, rng.integers(0, 256, spec.n_rows).astype(np.uint8))
-                )
-        seeds.append(bytes([picked]) + pack_tensors(made))
+        for spec in specs:
+            drawn = rng.laplace(0, 4, spec.shape)
+            if predicts and is_picture(spec.shape):
+                drawn = drawn.cumsum(-1).cumsum(-2)
+            steps = rng.integers(0, 256, spec.n_rows).astype(np.uint8)
+            made.append(QTensor(spec, np.rint(drawn).astype(np.int32), steps))
+        seeds.append(bytes([bits]) + pack_tensors(made, predicts=predicts))
     return seeds
