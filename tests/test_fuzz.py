@@ -1,4 +1,4 @@
-"""Changed files and words at random; with nvcodec[fuzz] also a short run of every fuzzer.
+"""Changed files and words at random; with nvcodec[fuzz] also a minute of every fuzzer.
 
 Long runs are by hand: `python tests/fuzz/run.py`.
 """
@@ -64,12 +64,6 @@ def fuzz(name, out, **given):
     return result
 
 
-@pytest.mark.parametrize(("name", "n"), [("container", 300), ("tensors", 300), ("decode_tiny", 60)])
-def test_a_few_inputs(tmp_path, name, n):
-    assert fuzz(name, tmp_path / "fuzz.json", runs=n, seconds=600)["inputs"] >= n
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["container", "tensors", "decode_tiny"])
 def test_a_minute(tmp_path, name):
     assert fuzz(name, tmp_path / "fuzz.json", seconds=60)["inputs"] > 100
