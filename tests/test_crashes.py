@@ -312,6 +312,72 @@ def test_memory_runs_out_while_decoding(tmp_path):
         assert 1 <= batch < 19
 
 
+STARVE_FIT = """
+import resource, sys
+import torch
+from nvcodec.codec.device import _keep_freed_memory
+from nvcodec.codec.fit import Fit
+from nvcodec.codec.settings import FitSettings
+from nvcodec.ending import failure
+from nvcodec.models.hnerv import HNeRV, HNeRVConfig
+
+_keep_freed_memory()
+n_threads = int(sys.argv[1])
+torch.set_num_threads(n_threads)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+
+def starve(spare_mib):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + (spare_mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+def make(height, width, batch):
+    torch.manual_seed(0)
+    frames = torch.randint(256, (batch, 3, height, width), dtype=torch.uint8)
+    config = HNeRVConfig(embed_dim=4, fc_dim=12, strides=(4, 2), lower_width=12)
+    model = HNeRV(config, batch, height, width)
+    settings = FitSettings(n_steps=50, target_bits=8e5, batch=batch, analysis="none")
+    fit = Fit(model, frames, settings, lambda tensors: 8e5)
+    if fit.batch_loss.workers is not None:
+        # Threads take memory of their own when they begin.
+        fit.batch_loss.workers.map(lambda i: sum(range(10**6)), range(n_threads))
+    return fit
+
+short = make(192, 320, 16)
+starve(int(sys.argv[2]))
+short.advance()
+short.advance()
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+enough = make(192, 320, 16)
+enough.advance()
+enough.advance()
+print(enough.batch_loss.one_by_one, short.batch_loss.one_by_one, abs(short.loss - enough.loss))
+
+never = make(768, 1280, 2)
+starve(4)
+try:
+    never.advance()
+except Exception as error:
+    found = failure(error)
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+print(*found)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+@pytest.mark.parametrize(("n_threads", "spare_mib"), [(1, 150), (2, 150)])
+def test_memory_runs_out_while_encoding(n_threads, spare_mib):
+    """For a batch: its clips one by one, to the same end; for one frame: a sentence."""
+    command = [sys.executable, "-c", STARVE_FIT, str(n_threads), str(spare_mib)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fitted, never = done.stdout.splitlines()
+    *flags, difference = fitted.split()
+    assert flags == ["False", "True"]
+    assert float(difference) < 1e-3
+    assert never.startswith("7 memory does not suffice; take fewer frames")
+
+
 # Signals
 
 

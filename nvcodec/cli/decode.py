@@ -71,8 +71,7 @@ def decode(
     file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
     evenly: int | None, time_s: Fraction | None, codec: str | None, crf: float | None,
     pix_fmt: str | None, device: str, batch: int, audio: str, subtitles: str, lenient: bool,
-    no_limits: bool,
-    overwrite: bool, json: bool, quiet: bool, verbose: bool,
+    no_limits: bool, overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or pictures.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.workers import Workers
 from nvcodec.depth import peak
+from nvcodec.ending import out_of_memory
 from nvcodec.errors import UsageError
 
 
@@ -58,13 +60,16 @@ class BatchLoss:
                 f"batch is {settings.batch}, but {team.size} processes share it: a multiple of "
                 f"{team.size * self.clip_frames} frames is needed"
             )
-        if team.size > 1 and list(drawing.buffers()):
+        # Running statistics need all clips of a batch at once.
+        self.divisible = not list(drawing.buffers())
+        if team.size > 1 and not self.divisible:
             raise UsageError(
                 "norm is bn, which needs whole batches: --distributed cannot split them"
             )
         n_workers = 1
-        # Running statistics need all clips of a batch at once.
-        if frames.device.type == "cpu" and not list(drawing.buffers()):
+        self.one_by_one = False
+        """Whether memory sufficed for one clip at a time only, ever since it first ran out."""
+        if frames.device.type == "cpu" and self.divisible:
             n_workers = min(n_clips // team.size, torch.get_num_threads())
         self.workers = Workers(n_workers) if n_workers > 1 else None
         # Parameters are exchanged within a network, so that each thread needs its own.
@@ -107,19 +112,16 @@ class BatchLoss:
         own_clips = self.team.share(len(clips))
         clips = clips[own_clips]
         latents = latents and {k: z[own_clips] for k, z in latents.items()}
-        n_parts = min(len(clips), len(self.drawings))
 
-        def work(i: int) -> _Part:
+        def work(i: int, n_parts: int) -> _Part:
             here = slice(i * len(clips) // n_parts, (i + 1) * len(clips) // n_parts)
             own = latents and {k: z[here].detach().requires_grad_() for k, z in latents.items()}
-            return self._part(
-                self.drawings[i], clips[here], leaves, wanted, own, analysis, n_frames
-            )
+            drawing = self.drawings[0 if self.one_by_one else i]
+            return self._part(drawing, clips[here], leaves, wanted, own, analysis, n_frames)
 
-        if self.workers is not None and n_parts > 1:
-            parts = self.workers.map(work, range(n_parts))
-        else:
-            parts = [work(i) for i in range(n_parts)]
+        parts = None if self.one_by_one else self._together(work, len(clips))
+        if parts is None:
+            parts = [work(i, len(clips)) for i in range(len(clips))]
         roots: list[Tensor] = []
         gradients: list[Tensor | None] = []
         for i, source in enumerate(sources):
@@ -138,6 +140,20 @@ class BatchLoss:
         if roots:
             torch.autograd.backward(roots, gradients)
         return loss, torch.cat([part.mse for part in parts]) if parts else torch.empty(0)
+
+    def _together(self, work: Callable[[int, int], _Part], n_clips: int) -> list[_Part] | None:
+        """Return the parts of a batch, a thread each, or None if memory is for one clip only."""
+        n_parts = min(n_clips, len(self.drawings))
+        try:
+            if self.workers is not None and n_parts > 1:
+                return self.workers.map(lambda i: work(i, n_parts), range(n_parts))
+            return [work(i, n_parts) for i in range(n_parts)]
+        except Exception as error:
+            if n_clips == 1 or not self.divisible or not out_of_memory(error):
+                raise
+        # Only here has the error let go of what it kept alive.
+        self.one_by_one = True
+        return None
 
     def _pictures(self, index: Tensor) -> Tensor:
         """Return what the network should draw, (B, 3, H, W)."""

@@ -352,6 +352,7 @@ class EncodeWork:
         """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
         saved_s = shown_s = time.perf_counter()
         while not fit.done:
+            together = not fit.batch_loss.one_by_one
             try:
                 with flushed_denormals():
                     fit.advance()
@@ -363,6 +364,9 @@ class EncodeWork:
                     f"{error}; the last good state is in {checkpoint}, "
                     "from where --resume goes on at a lower rate"
                 ) from error
+            if together and fit.batch_loss.one_by_one:
+                message = "memory does not suffice for a batch; its clips are drawn one by one now"
+                self.listener(Log(level="warning", message=message))
             if fit.evaluates:
                 self._show_evaluation(fit, fit.evaluate())
             now = time.perf_counter()

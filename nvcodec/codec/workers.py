@@ -7,7 +7,7 @@ once a step instead of a thousand times, which also bears other programs on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -29,11 +29,16 @@ class Workers:
         torch.set_flush_denormal(True)
 
     def map(self, work: Callable[[In], Out], parts: Sequence[In]) -> list[Out]:
-        """Return what `work` makes of the parts, in their order."""
+        """Return what `work` makes of the parts, in their order, once all have ended."""
         before = torch.get_num_threads()
         # The number of threads of matrix products is one for the whole process.
         torch.set_num_threads(self.n_threads)
+        futures: list[Future[Out]] = []
         try:
-            return list(self._pool.map(work, parts))
+            futures = [self._pool.submit(work, part) for part in parts]
+            wait(futures)
+            return [future.result() for future in futures]
         finally:
+            # An error and its future would keep each other alive, and all that the work held.
+            futures.clear()
             torch.set_num_threads(before)
