@@ -554,9 +554,9 @@ def test_a_plan_names_the_copied_bytes(two_tracks, encoded):
 
 
 def collect(*packets):
-    collector = _Collector(HEADER, "stream 1")
+    collector = _Collector(HEADER, "stream 1", shift=0, unwrapper=None)
     for packet in packets:
-        collector.add(packet)
+        collector.take(packet)
     return collector.finish(Window()), collector.warnings
 
 
