@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -54,7 +53,7 @@ from nvcodec.events import Event, Listener, Progress, Result, ignore
 @click.option("--init", metavar="FILE.nrv", help="Start from the weights of the same network.")
 @click.option("--log", metavar="FILE", help="Append settings and results to a .csv or .json file.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write curves of the training.")
-@click.option("--distributed", is_flag=True, help="Share batches with torchrun's processes.")
+@click.option("--distributed", is_flag=True, help="Share batches among torchrun's or srun's tasks.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
 @format_options
 @audio_option
@@ -88,10 +87,11 @@ def encode(
     wait_patiently()
     from nvcodec.codec import encoder
     from nvcodec.codec.checkpoint import checkpoint_path
+    from nvcodec.codec.launch import team_variables
     from nvcodec.console import finite, make_listener
 
     # Of several processes the first one speaks and writes.
-    leads = not given["distributed"] or os.environ.get("RANK", "0") == "0"
+    leads = not given["distributed"] or team_variables().get("RANK", "0") == "0"
     wanted = encode_options(given)
     shared = {key: given[key] for key in ("device", "start", "frames", "init")}
     shared |= {kind: given[kind] == "copy" for kind in ("audio", "subtitles")}

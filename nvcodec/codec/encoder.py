@@ -178,8 +178,8 @@ def encode(
         metadata: store program version, preset, the source's codec, chapters and tags.
         form: what raw video and PNG files do not say of themselves.
         hidden: (N, H, W), true where the source's pixels must not be learned.
-        distributed: share the batches with the other processes of `torchrun`, which call this with
-            the same arguments; all return the bytes, and the one of rank 0 writes them.
+        distributed: share the batches with the other processes of `torchrun` or `srun`, which call
+            this with the same arguments; all return the bytes, and the one of rank 0 writes them.
         listener: receives `nvcodec.events`.
         stop: polled between steps; when true, the state is saved and Interrupted raised.
 

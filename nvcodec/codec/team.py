@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nvcodec.codec.launch import VARIABLES, team_variables
 from nvcodec.errors import ResourceError, UsageError
 
-_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _TIMEOUT = timedelta(minutes=10)
 
 
@@ -86,18 +86,22 @@ ALONE = Team(rank=0, size=1, device=torch.device("cpu"))
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Team]:
-    """Meet the other processes by the variables that `torchrun` sets; part from them at the end.
+    """Meet the other processes by `team_variables`; part from them at the end.
 
     Raises UsageError where they are not set, ResourceError where the others do not come.
     """
-    missing = [name for name in _VARIABLES if name not in os.environ]
+    variables = team_variables()
+    missing = [name for name in VARIABLES if name not in variables]
     if missing:
         raise UsageError(
             f"--distributed needs the variable {missing[0]}; start it with torchrun, such as "
-            "torchrun --nproc-per-node 2 -m nvcodec encode ... --distributed"
+            "torchrun --nproc-per-node 2 -m nvcodec encode ... --distributed, or with srun -n 2"
         )
+    # There PyTorch looks for them.
+    os.environ.update(variables)
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # srun may show each process its own GPU alone.
+        torch.cuda.set_device(int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     except (RuntimeError, ValueError) as error:
