@@ -3,11 +3,14 @@
 import csv
 import dataclasses
 import json
+import struct
+import subprocess
+import sys
 import tomllib
 
 import pytest
 from conftest import make_video, moving_frames
-from test_cli import fail, listing, run, run_json
+from test_cli import environment, fail, listing, run, run_json
 
 import nvcodec
 from nvcodec import cli
@@ -397,7 +400,7 @@ def test_what_is_no_log_is_refused_before_any_work(tmp_path, clip, name, text, m
     assert text is None or path.read_text() == text
 
 
-# TensorBoard
+# TensorBoard and Weights & Biases
 
 
 def test_curves_for_tensorboard(tmp_path, clip):
@@ -429,8 +432,58 @@ def test_the_curve_of_evaluations(tmp_path, clip):
     assert said["float_psnr_db"] == pytest.approx(best, abs=0.05)
 
 
-def test_no_curves_without_training(tmp_path, clip):
-    args = ("--tensorboard", tmp_path / "t")
+def records(path):
+    """The records of a file that wandb keeps offline: a log in the format of LevelDB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, parts = path.read_bytes(), 7, b""
+    while position < len(data):
+        if position % 32768 > 32768 - 7:
+            # A header never crosses the end of a block.
+            position += -position % 32768
+        _, n_bytes, kind = struct.unpack_from("<IHB", data, position)
+        parts += data[position + 7 : position + 7 + n_bytes]
+        position += 7 + n_bytes
+        if kind in (1, 4):
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def test_curves_for_wandb(tmp_path, clip):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    place = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    args = ("--recipe", "hnerv-paper", *SMALL, "--eval-every", "1", "--tensorboard", tmp_path / "t")
+    # A program of its own: what wandb starts ends with it.
+    done = subprocess.run(
+        [sys.executable, "-m", "nvcodec", "encode", clip, "-o", tmp_path / "a.nrv", *args,
+         "--wandb", "films", "--quiet"],
+        env=environment() | place, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    kept = list(records(path))
+    (run,) = [record.run for record in kept if record.HasField("run")]
+    assert (run.project, run.display_name) == ("films", "a.nrv")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert (config["passes"], config["model"]["embed_dim"]) == (2, 2)
+    rows = [
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in r.history.item}
+        for r in kept
+        if r.HasField("history")
+    ]
+    events = EventAccumulator(str(tmp_path / "t"))
+    events.Reload()
+    for name in ("loss", "psnr_db", "lr", "psnr_all_db"):
+        curve = [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in rows if name in row]
+        assert curve == [(point.step, point.value) for point in events.Scalars(name)]
+        assert len(curve) > 0
+
+
+def test_no_curves_without_training(tmp_path, clip, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    args = ("--tensorboard", tmp_path / "t", "--wandb", "films")
     run("encode", clip, "--dry-run", "--bpp", 2, *args)
     fail(2, "encode", clip, "-o", tmp_path / "a.nrv", "--bpp", "0.001", *args)
     assert listing(tmp_path) == []
@@ -446,12 +499,13 @@ def test_progress_tells_loss_and_learning_rate(tmp_path, clip):
     assert 0 < steps[-1].lr < 1e-3
 
 
-def test_without_tensorboard_one_sentence(tmp_path, clip, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    message = fail(2, "encode", clip, "-o", tmp_path / "a.nrv", "--tensorboard", tmp_path / "t")
-    assert "pip install 'nvcodec[tensorboard]'" in message
+@pytest.mark.parametrize(
+    ("package", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
+)
+def test_without_the_package_one_sentence(tmp_path, clip, monkeypatch, package, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    message = fail(2, "encode", clip, "-o", tmp_path / "a.nrv", f"--{package}", tmp_path / "t")
+    assert f"pip install 'nvcodec[{package}]'" in message
     assert listing(tmp_path) == []
 
 

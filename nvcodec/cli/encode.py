@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,7 @@ from nvcodec.events import Event, Listener, Progress, Result, ignore
 @click.option("--init", metavar="FILE.nrv", help="Start from the weights of the same network.")
 @click.option("--log", metavar="FILE", help="Append settings and results to a .csv or .json file.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write curves of the training.")
+@click.option("--wandb", metavar="PROJECT", help="Send them to Weights & Biases.")
 @click.option("--distributed", is_flag=True, help="Share batches among torchrun's or srun's tasks.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode.")
 @format_options
@@ -100,7 +101,7 @@ def encode(
     shared["metadata"] = not given["no_metadata"]
     with (
         make_listener(json=json and leads, quiet=quiet or not leads) as listen,
-        curves(given["tensorboard"] if leads else None) as plot,
+        curves(given, output, settings, quiet) if leads else nullcontext(ignore) as plot,
         stop_requests() as stop,
     ):
 
@@ -158,18 +159,26 @@ def check_records(given: dict[str, Any], config: str) -> None:
 
 
 @contextmanager
-def curves(folder: str | None) -> Iterator[Listener]:
-    """Yield the listener of --tensorboard."""
-    if folder is None:
-        yield ignore
-        return
-    from nvcodec.codec.scalars import TensorBoard
+def curves(
+    given: dict[str, Any], output: str | None, settings: dict[str, Any], quiet: bool
+) -> Iterator[Listener]:
+    """Yield the listener of --tensorboard and --wandb."""
+    from nvcodec.codec.scalars import Curves, TensorBoard, WandB
 
-    board = TensorBoard(folder)
-    try:
-        yield board
-    finally:
-        board.close()
+    with ExitStack() as stack:
+        plots: list[Curves] = []
+        if given["tensorboard"] is not None:
+            plots.append(stack.enter_context(closing(TensorBoard(given["tensorboard"]))))
+        if given["wandb"] is not None:
+            name = Path(output or "-").name
+            run = WandB(given["wandb"], name, settings, quiet=quiet)
+            plots.append(stack.enter_context(closing(run)))
+
+        def plot(event: Event) -> None:
+            for each in plots:
+                each(event)
+
+        yield plot
 
 
 def now() -> str:

@@ -22,7 +22,7 @@ from nvcodec.errors import UsageError
 _GROUPS = ({"bpp", "bitrate", "size", "psnr"}, {"preset", "passes"})
 """Settings that mean one thing: to give one of them takes the others back."""
 _NOT_SETTINGS = {
-    "source", "output", "recipe", "config", "save_config", "log", "tensorboard", "resume",
+    "source", "output", "recipe", "config", "save_config", "log", "tensorboard", "wandb", "resume",
     "distributed", "dry_run", "overwrite", "json", "quiet", "verbose",
 }  # fmt: skip
 """Where to read and write, and how to behave: of no effect on the file."""
