@@ -499,6 +499,14 @@ def test_progress_tells_loss_and_learning_rate(tmp_path, clip):
     assert 0 < steps[-1].lr < 1e-3
 
 
+def test_what_wandb_refuses(tmp_path, clip, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "sideways")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    args = ("--recipe", "hnerv-paper", *SMALL, "--wandb", "films", "--quiet")
+    assert "'offline'" in fail(2, "encode", clip, "-o", tmp_path / "a.nrv", *args)
+    assert listing(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("package", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
 )

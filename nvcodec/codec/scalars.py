@@ -83,15 +83,15 @@ class WandB(Curves):
         self._open = partial(
             wandb.init, project=project, name=name, config=config, settings=options
         )
-        self._error = wandb.Error
+        self._errors = wandb.Error, ValueError
         self._run: wandb.Run | None = None
 
     def _write(self, values: dict[str, float], step: int) -> None:
         if self._run is None:
             try:
                 self._run = self._open()
-            except self._error as error:
-                raise UsageError(f"--wandb: {error}") from error
+            except self._errors as error:
+                raise UsageError(f"--wandb: {' '.join(str(error).split())}") from error
             # Its own count may not go back, as the steps of --psnr do.
             self._run.define_metric("*", step_metric="step")
         self._run.log(values | {"step": step})
