@@ -145,6 +145,14 @@ def test_minmax_quantisation_of_constants():
     np.testing.assert_allclose(drawn[2], 0.0, atol=1e-7)
 
 
+@pytest.mark.parametrize("octaves", [-8.0, -0.0625, 0.0])
+def test_minmax_steps_are_never_too_fine_for_the_largest_value(octaves):
+    spec = TensorSpec(name="w", shape=(300,), row_axis=None)
+    weight = torch.linspace(-0.1, 3, 300)
+    (q,) = quantize_minmax([spec], {"w": weight}, weight_bits=16, embed_bits=16, octaves=octaves)
+    np.testing.assert_allclose(dequantize(q), weight.numpy(), atol=1e-4)
+
+
 def fit_small(max_bytes):
     model = small_model()
     quantizer = make_quantizer(model)

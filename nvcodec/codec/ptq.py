@@ -64,9 +64,11 @@ def _quantize(
         rows = np.moveaxis(exact, spec.row_axis, 0).reshape(exact.shape[spec.row_axis], -1)
         shape[spec.row_axis] = -1
     span = rows.max(1, initial=0.0) - rows.min(1, initial=0.0)
-    wanted = np.maximum(span / max(2, 2**bits - 1), np.abs(rows).max(1) / _INT16_MAX)
+    wanted = span / max(2, 2**bits - 1) * 2.0**octaves
+    # Not finer than the largest symbol allows, or the largest values would be cut.
+    wanted = np.maximum(wanted, np.abs(rows).max(1) / _INT16_MAX)
     # An all-zero row may have any step.
-    wanted = np.where(wanted > 0, wanted, 1.0) * 2.0**octaves
+    wanted = np.where(wanted > 0, wanted, 1.0)
     steps = step_index(wanted)
     # Never more levels than asked for: where the nearest eighth of an octave is finer, the next.
     finer = (step_size(steps) < wanted * (1 - 1e-9)) & (steps < N_STEPS - 1)
