@@ -55,11 +55,14 @@ def quality(frames: Iterable[RGB], truth: Iterable[RGB]) -> dict[str, Any]:
 
 
 def fit_with_encoder(
-    part: Source, options: nvcodec.EncodeOptions
+    part: Source, options: nvcodec.EncodeOptions, n_params: int
 ) -> tuple[bytes, torch.nn.Module | None]:
     """Return the file of a network whose encoder is trained to the end, and that encoder."""
-    # Where the rate is in the loss, embeddings are free parameters in the end.
-    options = replace(options, coding="ptq", analysis_share=1.0)
+    # Where the rate is in the loss, embeddings are free parameters in the end. 8 bits as HNeRV's.
+    options = replace(
+        options, target=nvcodec.Target(), n_params=n_params,
+        coding="ptq", weight_bits=8, embed_bits=8, analysis_share=1.0,
+    )  # fmt: skip
     work = EncodeWork(
         part, options,
         device=torch.device("cpu"), keep=Keep(), listener=ignore, stop=lambda: False,
@@ -151,7 +154,7 @@ def main() -> None:
         "encode_s": round(result.encode_s, 1),
     }
     if arguments.arch == "hnerv":
-        data, encoder = fit_with_encoder(part, options)
+        data, encoder = fit_with_encoder(part, options, result.n_params)
         with nvcodec.open(data) as video:
             results["with_encoder"] = {
                 "note": "an experiment: no file holds the encoder",
