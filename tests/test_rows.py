@@ -54,12 +54,20 @@ def test_upsampling(stride, with_added):
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-def test_a_convolution_that_is_shuffled(stride):
-    conv = nn.Conv2d(4, 3 * stride**2, 3, padding=1)
-    x = picture(2, 4, 6, 5)
+@pytest.mark.parametrize("n_details", [0, 1, 2])
+@pytest.mark.parametrize("chunk_values", [1, 2_000_000])
+def test_a_convolution_that_is_shuffled(stride, n_details, chunk_values, monkeypatch):
+    monkeypatch.setattr(rows, "_CHUNK_VALUES", chunk_values)
+    conv = nn.Conv2d(4, (3 + n_details) * stride**2, 3, padding=1)
+    x, detail = picture(2, 4, 6, 5), None
     exact = F.pixel_shuffle(conv.double()(x.double()), stride).detach()
+    if n_details:
+        detail = picture(2, n_details, 6 * stride, 5 * stride), picture(3, n_details, 1, 1)
+        seen, mix = (values.double() for values in detail)
+        exact = exact[:, :3] + torch.einsum("bchw,kc->bkhw", exact[:, 3:] * seen, mix[:, :, 0, 0])
     with torch.no_grad():
-        compare(rows.shuffled_conv(x, conv.float(), stride), exact)
+        compare(rows.draw(x, conv.float(), stride, detail), exact)
+    compare(rows.draw(x, conv.float(), stride, detail).detach(), exact)
 
 
 def test_gradients_are_those_of_the_library():

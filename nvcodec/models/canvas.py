@@ -30,6 +30,7 @@ from nvcodec.models.base import (
 )
 from nvcodec.models.layers import OUTPUT_NAMES, squash
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
+from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
 
@@ -46,8 +47,12 @@ _DETAIL_SHARE = 0.3
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
-_MAX_MACS = 8000
-"""Multiply-accumulates of a pixel, unless widths are given; more values then go into canvases."""
+_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
+"""Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
+what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
+allowed. More values then go into canvases."""
+_MOST_CANVASES = 4
+"""How many times as many channels canvases may have where the network may not grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,13 +189,14 @@ class Canvas(VideoModel):
             if i > 0:
                 added = None
                 if config.canvas_channels[i]:
-                    added = next(stems)(self._look(next(canvases), maps, flow, self.sizes[i]))
+                    seen = self._look(next(canvases), maps, flow, self.sizes[i])
+                    added = next(stems)(seen.contiguous(memory_format=torch.channels_last))
                 x = rows.upsample(x, self.ups[i - 1], config.strides[i - 1], added)
             x = stage(x)
-        x = rows.shuffled_conv(x, self.head, config.strides[-1])
+        detail = None
         if config.detail_channels:
-            x, gates = x[:, :3], x[:, 3:]
-            x = x + self.mix(gates * self._look(self.detail, maps, flow, self.sizes[-1]))
+            detail = self._look(self.detail, maps, flow, self.sizes[-1]), self.mix.weight
+        x = rows.draw(x, self.head, config.strides[-1], detail)
         return squash(config.output, x[:, :, : self.height, : self.width])
 
     def _maps(self, motion: Tensor) -> Tensor:
@@ -203,14 +209,11 @@ class Canvas(VideoModel):
         self, canvas: Tensor, maps: Tensor, flow: Tensor | None, size: tuple[int, int]
     ) -> Tensor:
         """Return what every frame sees of a canvas (C, h, w): (B, C, *size)."""
-        n = len(maps)
         if self.config.motion == 0:
-            return _resize(canvas[None], size).expand(n, -1, -1, -1)
-        where = F.affine_grid(maps, [n, len(canvas), *size], align_corners=False)
+            return _resize(canvas[None], size).expand(len(maps), -1, -1, -1)
         if flow is not None:
-            where = where + MOTION_UNIT * _resize(flow, size).permute(0, 2, 3, 1)
-        picture = canvas[None].expand(n, -1, -1, -1)
-        return F.grid_sample(picture, where, padding_mode="border", align_corners=False)
+            flow = MOTION_UNIT * flow
+        return look(canvas, where(maps, flow, size))
 
     def _at_times(self, grid: Tensor, index: Tensor) -> Tensor:
         """Interpolate a grid (T, C, h, w) linearly at the times of frames: (B, C, h, w)."""
@@ -268,17 +271,18 @@ class Canvas(VideoModel):
         parsed = {"flow_shift": shift} | parsed
 
         def count_macs(channels: int) -> int:
-            config = _fill_options(2 * channels, channels, n_stages, parsed)
+            config = _fill_options(_MOST_CANVASES * channels, channels, n_stages, parsed)
             return shape_only(cls, config, 1, height, width).macs_per_frame()
 
         most = MAX_WIDTH
         if "widths" not in parsed:
-            budget = _MAX_MACS * height * width
+            n_pixels = height * width
+            budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
             most = max(1, bisect.bisect_right(range(1, MAX_WIDTH), budget, key=count_macs))
         config: CanvasConfig = widest(
             cls,
             lambda size: _fill_options(size, most, n_stages, parsed),
-            2 * most,
+            _MOST_CANVASES * most,
             n_params,
             n_frames,
             height,

@@ -56,15 +56,38 @@ def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> T
     return _picture(result, (b, -1, height * stride, width * stride))
 
 
-def shuffled_conv(x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
-    """Return PixelShuffle(conv(x))."""
+def draw(x: Tensor, conv: nn.Conv2d, stride: int, detail: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return PixelShuffle(conv(x)), three channels to which detail is added.
+
+    detail is what is seen (B, C, H, W) and weights (3, C, 1, 1); C more channels of the convolution
+    are its gates, by which it is multiplied before the weights.
+    """
     if not _pays(x):
-        return F.pixel_shuffle(conv(x), stride)
+        drawn = F.pixel_shuffle(conv(x), stride)
+        if detail is None:
+            return drawn
+        seen, mix = detail
+        return drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, mix)
     b, _, height, width = x.shape
     weight, bias = _shuffled(conv, stride)
     lines = _pixels(F.conv2d(x, weight, bias, padding=conv.padding))
-    lines = lines.view(b * height, width, stride, -1).transpose(1, 2).contiguous()
-    return _picture(lines, (b, -1, height * stride, width * stride))
+    lines = lines.view(b * height, width, stride, -1)
+    shape = (b, 3, height * stride, width * stride)
+    if detail is None:
+        return _picture(lines.transpose(1, 2).contiguous(), shape)
+    seen, mix = detail
+    seen = _pixels(seen).view(b * height, stride, width, stride, -1)
+    to_rgb = torch.cat([torch.eye(3), mix.flatten(1).T])
+    result = x.new_empty(b * height, stride * width * stride, 3)
+    n = max(1, _CHUNK_VALUES // (4 * lines[0].numel()))
+    made = x.new_empty(n, stride, width, stride, len(to_rgb))
+    parts = (torch.split(values, n) for values in (lines, seen, result))
+    for drawn, near, here in zip(*parts, strict=True):
+        moved = made[: len(drawn)]
+        moved.copy_(drawn.view(len(drawn), width, stride, stride, -1).transpose(1, 2))
+        moved[..., 3:].mul_(near)
+        torch.mm(moved.view(-1, len(to_rgb)), to_rgb, out=here.view(-1, 3))
+    return _picture(result, shape)
 
 
 def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
