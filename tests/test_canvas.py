@@ -199,7 +199,13 @@ def test_solved_width_fits_the_budget(n_params, n_frames, height, width):
 def test_cost_at_the_presets_is_small(n_params, height, width):
     config = Canvas.solve(n_params, 132, height, width)
     model = shape_only(Canvas, config, 132, height, width)
-    assert model.macs_per_frame() / (height * width) <= 8_000
+    assert model.macs_per_frame() <= max(min(8_000 * height * width, 1.1e9), 1_000 * height * width)
+
+
+def test_the_budget_of_720p_is_used_up():
+    config = Canvas.solve(4_500_000, 132, 720, 1280)
+    model = shape_only(Canvas, config, 132, 720, 1280)
+    assert 4_100_000 < count_params(model) <= 4_500_000
 
 
 def test_what_a_network_may_not_grow_by_goes_into_canvases():
