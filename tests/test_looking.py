@@ -11,11 +11,11 @@ from nvcodec.models.looking import look, where
 SIZE = (18, 32)
 
 
-def maps_and_flow(n=2, cells=(3, 4), dtype=torch.float32):
+def maps_and_flow(n=2, cells=(3, 4)):
     rng = torch.Generator().manual_seed(1)
     maps = torch.eye(2, 3) + 0.1 * torch.randn(n, 2, 3, generator=rng)
     flow = 0.1 * torch.randn(n, 2, *cells, generator=rng)
-    return maps.to(dtype), flow.to(dtype)
+    return maps, flow
 
 
 def by_the_library(maps, flow, size):
@@ -34,6 +34,9 @@ def test_places_are_those_of_the_library(cells, size):
     found = where(maps, flow, size)
     assert found.shape == (2, *size, 2)
     torch.testing.assert_close(found, by_the_library(maps, flow, size), atol=1e-6, rtol=0)
+    maps, flow = maps.double(), None if flow is None else flow.double()
+    exact = by_the_library(maps, flow, size)
+    torch.testing.assert_close(where(maps, flow, size), exact, atol=1e-14, rtol=0)
 
 
 def test_gradients_are_those_of_the_library():

@@ -16,17 +16,18 @@ def where(maps: Tensor, flow: Tensor | None, size: tuple[int, int]) -> Tensor:
     is interpolated linearly between the centres of its cells and added. Both are sums of products
     of a function of y with one of x, so that one matrix product for each coordinate yields them.
     """
-    (height, width), (n, device) = size, (len(maps), maps.device)
-    y, x = _centres(height, device), _centres(width, device)
-    # Coordinates need more than the 8 bits that autocast would leave them.
-    with torch.autocast(device.type, enabled=False):
-        along, down, shift = maps.float().unbind(2)
+    (height, width), n = size, len(maps)
+    # Coordinates need more than the 8 bits of bfloat16, which autocast would leave them.
+    kind = maps.device, torch.promote_types(maps.dtype, torch.float32)
+    y, x = _centres(height, *kind), _centres(width, *kind)
+    with torch.autocast(maps.device.type, enabled=False):
+        along, down, shift = maps.to(x.dtype).unbind(2)
         rows = torch.stack([y * down[..., None] + shift[..., None], y.new_ones(n, 2, height)], 3)
         columns = torch.stack([x.new_ones(n, 2, width), x * along[..., None]], 2)
         if flow is not None:
-            from_rows = _interpolation(flow.shape[2], height, device)
-            from_columns = _interpolation(flow.shape[3], width, device).T
-            rows = torch.cat([from_rows @ flow.float(), rows], 3)
+            from_rows = _interpolation(flow.shape[2], height, *kind)
+            from_columns = _interpolation(flow.shape[3], width, *kind).T
+            rows = torch.cat([from_rows @ flow.to(x.dtype), rows], 3)
             columns = torch.cat([from_columns.expand(n, 2, -1, -1), columns], 2)
         return (rows @ columns).permute(0, 2, 3, 1)
 
@@ -34,20 +35,21 @@ def where(maps: Tensor, flow: Tensor | None, size: tuple[int, int]) -> Tensor:
 def look(canvas: Tensor, places: Tensor) -> Tensor:
     """Return what is seen of a canvas (C, h, w) at places (B, H, W, 2): (B, C, H, W)."""
     pictures = canvas[None].expand(len(places), -1, -1, -1)
+    places = places.to(canvas.dtype)
     return F.grid_sample(pictures, places, padding_mode="border", align_corners=False)
 
 
 @cache
-def _centres(n: int, device: torch.device) -> Tensor:
+def _centres(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     # Not an inference tensor: training uses it as well.
     with torch.inference_mode(False):
-        return (2 * torch.arange(n, device=device) + 1) / n - 1
+        return (2 * torch.arange(n, device=device, dtype=dtype) + 1) / n - 1
 
 
 @cache
-def _interpolation(n_cells: int, n: int, device: torch.device) -> Tensor:
+def _interpolation(n_cells: int, n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the matrix (n, n_cells) that interpolates linearly between the centres of cells."""
     with torch.inference_mode(False):
-        units = torch.eye(n_cells, device=device)[None]
+        units = torch.eye(n_cells, device=device, dtype=dtype)[None]
         weights = F.interpolate(units, size=n, mode="linear", align_corners=False)
         return weights[0].T.contiguous()
