@@ -38,6 +38,8 @@ class RateController:
 
 
 MAX_DEADZONE = 0.25
+SMALL_DEADZONE = 2.0**-8
+_LEAST_DEADZONE = 2.0**-20
 MAX_OCTAVES = 8.0
 
 
@@ -51,10 +53,11 @@ def fit_size(
     """Return the rounded network whose file has at most max_bytes and at most 2 % fewer.
 
     quantize(octaves, deadzone) rounds the network (see `Quantizer.quantize`); measure(tensors)
-    gives the bytes of the whole file. The steps that training used come first, then slightly scaled
-    ones; a deadzone bridges what the eighths of an octave leave open in a network of few rows (it
-    costs far more quality: see benchmarks/NOTES.md). Returns None when the coarsest steps give too
-    much.
+    gives the bytes of the whole file. The steps that training used come first. Training leaves many
+    values at the edge between two integers, so that a tiny deadzone saves up to some percent at
+    little cost; then come slightly scaled steps, with a deadzone that bridges what the eighths of
+    an octave leave open (figures in benchmarks/NOTES.md). Returns None when the coarsest steps give
+    too much.
     """
     enough = (1 - tolerance) * max_bytes
     best: tuple[int, list[QTensor]] | None = None
@@ -71,16 +74,18 @@ def fit_size(
     def done() -> bool:
         return best is not None and best[0] >= enough
 
-    def narrow(octaves: float) -> None:
-        """Bisect the deadzone at steps that give slightly too much."""
-        low, high = 0.0, MAX_DEADZONE
+    def narrow(octaves: float, largest: float) -> None:
+        """Bisect the deadzone's logarithm at steps that give slightly too much."""
+        low, high = _LEAST_DEADZONE, largest
         for _ in range(8):
             if best is not None and best[0] >= max_bytes * (1 - tolerance / 8):
                 return
-            middle = (low + high) / 2
+            middle = math.sqrt(low * high)
             low, high = (low, middle) if attempt(octaves, middle) else (middle, high)
 
     fits = attempt(0.0, 0.0)
+    if not fits and attempt(0.0, SMALL_DEADZONE):
+        narrow(0.0, SMALL_DEADZONE)
     if done():
         return best[1] if best else None
     finest = 0.0
@@ -95,5 +100,5 @@ def fit_size(
         middle = (low + high) / 2
         low, high = (low, middle) if attempt(middle, 0.0) else (middle, high)
     if not done():
-        narrow(low)
+        narrow(low, MAX_DEADZONE)
     return best[1] if best else None
