@@ -154,14 +154,18 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         kind = STAGE_NORM_NAMES[config.stage_norm]
-        self.normalize = InstanceNorm() if kind == "in" else nn.Identity()
+        self.normalize = InstanceNorm() if kind == "in" else None
         self.modulate = Mlp([style_dim, 2 * c_in], config.activation)
         self.block = block
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Map (B, c_in, h, w) and (B, style_dim) to the block's output."""
-        scale, shift = self.modulate(style)[:, :, None, None].chunk(2, dim=1)
-        y: Tensor = self.block(torch.addcmul(shift, self.normalize(x), scale))
+        scale, shift = self.modulate(style).chunk(2, dim=1)
+        if self.normalize is None:
+            x = torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
+        else:
+            x = self.normalize(x, scale, shift)
+        y: Tensor = self.block(x)
         return y
 
 

@@ -98,11 +98,22 @@ class BatchNorm(nn.Module):
 class InstanceNorm(nn.Module):
     """Zero mean and unit variance of every channel of every frame; no parameters."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, ...) over the axes after C."""
-        axes = tuple(range(2, x.ndim))
-        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-        return (x - mean) * torch.rsqrt(variance + _EPSILON)
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """Normalise (B, C, ...) over the axes after C; then multiply and add those (B, C)."""
+        frames = [_normalize(x[i : i + 1], scale, shift, i) for i in range(len(x))]
+        return frames[0] if len(frames) == 1 else torch.cat(frames)
+
+
+def _normalize(frame: Tensor, scale: Tensor | None, shift: Tensor | None, i: int) -> Tensor:
+    """Return one frame normalised: to the library a batch, for which all is one fast operation."""
+    dtype = torch.promote_types(frame.dtype, torch.float32)
+    weight, bias = (None if v is None else v[i].to(dtype) for v in (scale, shift))
+    # Not F.batch_norm, which refuses maps of a single pixel.
+    return torch.batch_norm(
+        frame, weight, bias, None, None, True, 0.0, _EPSILON, torch.backends.cudnn.enabled
+    )
 
 
 def make_norm(kind: int, channels: int) -> nn.Module:
