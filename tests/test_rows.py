@@ -53,15 +53,6 @@ def test_upsampling(stride, with_added):
         compare(rows.upsample(x, conv.float(), stride, added), exact)
 
 
-@pytest.mark.parametrize("stride", [1, 3])
-def test_a_convolution_that_is_shuffled(stride):
-    conv = nn.Conv2d(4, 3 * stride**2, 3, padding=1)
-    x = picture(2, 4, 6, 5)
-    exact = F.pixel_shuffle(conv.double()(x.double()), stride).detach()
-    with torch.no_grad():
-        compare(rows.shuffled_conv(x, conv.float(), stride), exact)
-
-
 def test_gradients_are_those_of_the_library():
     block, x = Block(3, 3, 2).double(), picture(1, 3, 4, 4).double().requires_grad_()
     assert torch.autograd.gradcheck(block, (x,))

@@ -28,7 +28,7 @@ from nvcodec.models.base import (
     shape_only,
     widest,
 )
-from nvcodec.models.layers import OUTPUT_NAMES, squash
+from nvcodec.models.layers import OUTPUT_NAMES, conv_for_shuffle, shuffle, squash
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
@@ -187,7 +187,7 @@ class Canvas(VideoModel):
                     added = next(stems)(self._look(next(canvases), maps, flow, self.sizes[i]))
                 x = rows.upsample(x, self.ups[i - 1], config.strides[i - 1], added)
             x = stage(x)
-        x = rows.shuffled_conv(x, self.head, config.strides[-1])
+        x = shuffle(conv_for_shuffle(self.head, x, config.strides[-1]), config.strides[-1])
         if config.detail_channels:
             x, gates = x[:, :3], x[:, 3:]
             x = x + self.mix(gates * self._look(self.detail, maps, flow, self.sizes[-1]))

@@ -27,9 +27,11 @@ from nvcodec.models.layers import (
     UpBlock,
     activate,
     check_encoding,
+    conv_for_shuffle,
     encoding_size,
     make_norm,
     positional_encoding,
+    shuffle,
 )
 from nvcodec.models.nerv import NeRV, nerv_block
 from nvcodec.models.stages import MAX_FC_DIM, StageModel, cells, stage_widths
@@ -126,11 +128,10 @@ class ConvUpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c_in, h, w) to (B, c_out, h stride, w stride)."""
-        x = self.conv1(x)
         if self.shuffles_first:
-            x = self.conv2(F.pixel_shuffle(x, self.stride))
+            x = self.conv2(shuffle(conv_for_shuffle(self.conv1, x, self.stride), self.stride))
         else:
-            x = F.pixel_shuffle(self.conv2(x), self.stride)
+            x = shuffle(conv_for_shuffle(self.conv2, self.conv1(x), self.stride), self.stride)
         return activate(self.activation, self.norm(x))
 
     def macs(self, n_pixels: int) -> int:

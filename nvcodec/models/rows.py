@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec.models.layers import activate
+from nvcodec.models.layers import activate, conv_for_shuffle, shuffle, shuffle_weights
 
 _EPSILON = 1e-5
 _CHUNK_VALUES = 2_000_000
@@ -36,12 +36,12 @@ def block(x: Tensor, depthwise: nn.Conv2d, expand: nn.Linear, project: nn.Linear
 
 def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> Tensor:
     """Return GELU(PixelShuffle(conv(x)) + added); conv is 1x1, and `added` may be overwritten."""
-    if not _pays(x):
-        x = F.pixel_shuffle(conv(x), stride)
-        return activate(0, x if added is None else x + added)
     assert isinstance(conv, nn.Conv2d)
+    if not _pays(x):
+        x = shuffle(conv_for_shuffle(conv, x, stride), stride)
+        return activate(0, x if added is None else x + added)
     b, c_in, height, width = x.shape
-    weight, bias = _shuffled(conv, stride)
+    weight, bias = shuffle_weights(conv, stride)
     c_out = len(weight)
     matrix = weight.view(c_out, c_in).T
     shape = (b * height, stride, width, c_out // stride)
@@ -54,17 +54,6 @@ def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> T
         here.add_(product.view(len(part), width, stride, -1).transpose(1, 2))
         torch.ops.aten.gelu.out(here, out=here)
     return _picture(result, (b, -1, height * stride, width * stride))
-
-
-def shuffled_conv(x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
-    """Return PixelShuffle(conv(x))."""
-    if not _pays(x):
-        return F.pixel_shuffle(conv(x), stride)
-    b, _, height, width = x.shape
-    weight, bias = _shuffled(conv, stride)
-    lines = _pixels(F.conv2d(x, weight, bias, padding=conv.padding))
-    lines = lines.view(b * height, width, stride, -1).transpose(1, 2).contiguous()
-    return _picture(lines, (b, -1, height * stride, width * stride))
 
 
 def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
@@ -112,11 +101,3 @@ def _picture(lines: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _with_bias(layer: nn.Linear) -> Tensor:
     return torch.cat([layer.weight, layer.bias[:, None]], 1)
-
-
-def _shuffled(conv: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias, their outputs in the order (stride, stride, C) of the picture."""
-    assert conv.bias is not None
-    order = torch.arange(len(conv.weight)).view(-1, stride, stride).permute(1, 2, 0).flatten()
-    weight = conv.weight[order].contiguous(memory_format=torch.channels_last)
-    return weight, conv.bias[order]
