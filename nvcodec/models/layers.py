@@ -127,7 +127,7 @@ class InstanceNorm(nn.Module):
         self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
     ) -> Tensor:
         """Normalise (B, C, ...) over the axes after C; then multiply and add those (B, C)."""
-        frames = [_normalize(frame, scale, shift, i) for i, frame in enumerate(x.split(1))]
+        frames = [_normalize(frame, scale, shift, i) for i, frame in enumerate(torch.split(x, 1))]
         return frames[0] if len(frames) == 1 else torch.cat(frames)
 
 

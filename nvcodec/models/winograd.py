@@ -198,25 +198,24 @@ class _UpConv(torch.autograd.Function):
                 torch.ops.aten.gelu_(out)
             view = grid.shuffled(y, chunk, stride)
             view.copy_(out.view(view.shape))
-        ctx.save_for_backward(x, kernels, before_gelu if keep else None)
-        ctx.stride, ctx.k = stride, k
+        ctx.save_for_backward(padded, kernels, before_gelu if keep else None)
+        ctx.stride, ctx.k, ctx.grid = stride, k, grid
         y = y[:, : stride * grid.height, : stride * grid.width].permute(0, 3, 1, 2)
         return y.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, kernels, before_gelu = ctx.saved_tensors
+        padded, kernels, before_gelu = ctx.saved_tensors
         _, c_in, c_out = kernels.shape
-        stride, k = ctx.stride, ctx.k
+        stride, k, grid = ctx.stride, ctx.k, ctx.grid
         c = c_out // stride**2
-        grid, by = _Tiling(x, k), transforms(k)
-        padded = grid.pad(x)
+        by = transforms(k)
         below = stride * (_TILE * grid.n_rows - grid.height)
         right = stride * (_TILE * grid.n_cols - grid.width)
         grad = grad.permute(0, 2, 3, 1)
         grad = F.pad(grad, (0, 0, 0, right, 0, below)) if below or right else grad.contiguous()
-        grad_padded = x.new_zeros(grid.padded)
-        grad_kernels, grad_offset = torch.zeros_like(kernels), x.new_zeros(c_out)
+        grad_padded = torch.zeros_like(padded)
+        grad_kernels, grad_offset = torch.zeros_like(kernels), kernels.new_zeros(c_out)
         turned = kernels.transpose(1, 2).contiguous()
         back, spread = by.tile.T.contiguous(), by.output.T.contiguous()
         scratch = _Scratch(grid, c_out)
