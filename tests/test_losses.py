@@ -61,8 +61,12 @@ def test_fusion6_is_the_papers_mix():
     torch.testing.assert_close(distortion("fusion6", a, b)[0], expected)
 
 
-@pytest.mark.parametrize(("size", "weight"), [((2, 3, 24, 37), 0.2), ((1, 1, 11, 11), 1.0)])
-def test_ssim_and_its_gradient_are_the_librarys(size, weight):
+@pytest.mark.parametrize("strip_values", [1, 5_000, 100_000])
+@pytest.mark.parametrize(
+    ("size", "weight"), [((2, 3, 24, 37), 0.2), ((1, 1, 11, 11), 1.0), ((1, 2, 45, 150), 0.5)]
+)
+def test_ssim_and_its_gradient_are_the_librarys(size, weight, strip_values, monkeypatch):
+    monkeypatch.setattr(ssim, "_STRIP_VALUES", {"cpu": strip_values})
     torch.manual_seed(0)
     y = torch.rand(size, dtype=torch.float64)
     x = (y + weight * torch.randn_like(y)).clamp(0, 1).requires_grad_()

@@ -64,14 +64,19 @@ def distortion(
     if mask is not None:
         drawn, target = drawn * mask, target * mask
         known = mask.mean((1, 2, 3)).clamp_min(1e-6)
-    mse = (drawn - target).square().mean((1, 2, 3)) / known
+    difference = drawn - target
+    l2, l1, by_ssim, by_ms_ssim = _MIXES.get(name, (0.0, 0.0, 0.0, 0.0))
+    # A term without weight would still be differentiated.
+    squared = difference if l2 or name == "log-mse" else difference.detach()
+    mse = squared.square().mean((1, 2, 3)) / known
     if name == "log-mse":
         return torch.log(mse + 1e-7).mean(), mse.detach()
-    absolute = (drawn - target).abs().mean((1, 2, 3)) / known
-    if name == "log-l1":
-        return 2 * torch.log(absolute + 3e-4).mean(), mse.detach()
-    l2, l1, by_ssim, by_ms_ssim = _MIXES[name]
-    loss = l2 * mse.mean() + l1 * absolute.mean()
+    loss = l2 * mse.mean()
+    if l1 or name == "log-l1":
+        absolute = difference.abs().mean((1, 2, 3)) / known
+        if name == "log-l1":
+            return 2 * torch.log(absolute + 3e-4).mean(), mse.detach()
+        loss = loss + l1 * absolute.mean()
     if by_ssim:
         loss = loss + by_ssim * (1 - ssim.ssim(drawn, target))
     if by_ms_ssim:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvcodec.models.layers import conv_1x1
+
 ENCODER_NAMES = ("convnext", "conv", "pshuffle", "interpolate")
 
 
@@ -126,5 +128,5 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block; shape is kept."""
-        y: Tensor = self.project(F.gelu(self.expand(self.norm(self.depthwise(x)))))
-        return x + self.scale * y
+        y = F.gelu(conv_1x1(self.expand, self.norm(self.depthwise(x))))
+        return x + self.scale * conv_1x1(self.project, y)

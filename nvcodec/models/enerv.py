@@ -27,9 +27,11 @@ from nvcodec.models.layers import (
     UpBlock,
     activate,
     check_encoding,
+    conv_for_shuffle,
     encoding_size,
     make_norm,
     positional_encoding,
+    shuffle,
 )
 from nvcodec.models.nerv import NeRV, nerv_block
 from nvcodec.models.stages import MAX_FC_DIM, StageModel, cells, stage_widths
@@ -126,11 +128,10 @@ class ConvUpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c_in, h, w) to (B, c_out, h stride, w stride)."""
-        x = self.conv1(x)
         if self.shuffles_first:
-            x = self.conv2(F.pixel_shuffle(x, self.stride))
+            x = self.conv2(shuffle(conv_for_shuffle(self.conv1, x, self.stride), self.stride))
         else:
-            x = F.pixel_shuffle(self.conv2(x), self.stride)
+            x = shuffle(conv_for_shuffle(self.conv2, self.conv1(x), self.stride), self.stride)
         return activate(self.activation, self.norm(x))
 
     def macs(self, n_pixels: int) -> int:
@@ -154,14 +155,18 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         kind = STAGE_NORM_NAMES[config.stage_norm]
-        self.normalize = InstanceNorm() if kind == "in" else nn.Identity()
+        self.normalize = InstanceNorm() if kind == "in" else None
         self.modulate = Mlp([style_dim, 2 * c_in], config.activation)
         self.block = block
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Map (B, c_in, h, w) and (B, style_dim) to the block's output."""
-        scale, shift = self.modulate(style)[:, :, None, None].chunk(2, dim=1)
-        y: Tensor = self.block(torch.addcmul(shift, self.normalize(x), scale))
+        scale, shift = self.modulate(style).chunk(2, dim=1)
+        if self.normalize is None:
+            x = torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
+        else:
+            x = self.normalize(x, scale, shift)
+        y: Tensor = self.block(x)
         return y
 
 

@@ -61,6 +61,31 @@ def conv_1x1(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return y.permute(0, 3, 1, 2)
 
 
+def shuffle_weights(conv: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias, their outputs in the order (stride, stride, C) of `shuffle`."""
+    assert conv.bias is not None
+    weight = conv.weight.view(-1, stride**2, *conv.weight.shape[1:]).transpose(0, 1).flatten(0, 1)
+    bias = conv.bias.view(-1, stride**2).T.flatten()
+    return weight.contiguous(memory_format=torch.channels_last), bias
+
+
+def conv_for_shuffle(conv: nn.Conv2d, x: Tensor, stride: int) -> Tensor:
+    """Return conv(x) for `shuffle`."""
+    weight, bias = shuffle_weights(conv, stride)
+    return F.conv2d(x, weight, bias, padding=conv.padding)
+
+
+def shuffle(x: Tensor, stride: int) -> Tensor:
+    """Return PixelShuffle of channels in the order (stride, stride, C), in channels_last layout.
+
+    Both ways stride C values lie together; the library's own operation copies them one by one.
+    """
+    b, _, height, width = x.shape
+    cells = x.permute(0, 2, 3, 1).reshape(b, height, width, stride, stride, -1)
+    picture = cells.transpose(2, 3).reshape(b, height * stride, width * stride, -1)
+    return picture.permute(0, 3, 1, 2)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation while training; then the affine map that it has become.
 
@@ -98,11 +123,22 @@ class BatchNorm(nn.Module):
 class InstanceNorm(nn.Module):
     """Zero mean and unit variance of every channel of every frame; no parameters."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, ...) over the axes after C."""
-        axes = tuple(range(2, x.ndim))
-        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-        return (x - mean) * torch.rsqrt(variance + _EPSILON)
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """Normalise (B, C, ...) over the axes after C; then multiply and add those (B, C)."""
+        frames = [_normalize(frame, scale, shift, i) for i, frame in enumerate(torch.split(x, 1))]
+        return frames[0] if len(frames) == 1 else torch.cat(frames)
+
+
+def _normalize(frame: Tensor, scale: Tensor | None, shift: Tensor | None, i: int) -> Tensor:
+    """Return one frame normalised: to the library a batch, for which all is one fast operation."""
+    dtype = torch.promote_types(frame.dtype, torch.float32)
+    weight, bias = (None if v is None else v[i].to(dtype) for v in (scale, shift))
+    # Not F.batch_norm, which refuses maps of a single pixel.
+    return torch.batch_norm(
+        frame, weight, bias, None, None, True, 0.0, _EPSILON, torch.backends.cudnn.enabled
+    )
 
 
 def make_norm(kind: int, channels: int) -> nn.Module:
@@ -170,12 +206,13 @@ class UpBlock(nn.Module):
             gelu = early and ACTIVATION_NAMES[self.activation] == "gelu"
             x = winograd.up_conv(x, self.conv.weight, self.conv.bias, stride=stride, gelu=gelu)
             return x if gelu else activate(self.activation, self.norm(x))
-        x = self.conv(x)
+        if not shuffles or self.stride == 1:
+            return activate(self.activation, self.norm(self.conv(x)))
+        assert isinstance(self.conv, nn.Conv2d)
+        x = conv_for_shuffle(self.conv, x, self.stride)
         if early:
-            return F.pixel_shuffle(activate(self.activation, x), self.stride)
-        if shuffles:
-            x = F.pixel_shuffle(x, self.stride)
-        return activate(self.activation, self.norm(x))
+            return shuffle(activate(self.activation, x), self.stride)
+        return activate(self.activation, self.norm(shuffle(x, self.stride)))
 
     def macs(self, n_pixels: int) -> int:
         """Return the multiply-accumulates for an input of n_pixels, interpolation not counted."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec.models.layers import activate
+from nvcodec.models.layers import activate, conv_for_shuffle, shuffle, shuffle_weights
 
 _EPSILON = 1e-5
 _CHUNK_VALUES = 2_000_000
@@ -36,12 +36,12 @@ def block(x: Tensor, depthwise: nn.Conv2d, expand: nn.Linear, project: nn.Linear
 
 def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> Tensor:
     """Return GELU(PixelShuffle(conv(x)) + added); conv is 1x1, and `added` may be overwritten."""
-    if not _pays(x):
-        x = F.pixel_shuffle(conv(x), stride)
-        return activate(0, x if added is None else x + added)
     assert isinstance(conv, nn.Conv2d)
+    if not _pays(x):
+        x = shuffle(conv_for_shuffle(conv, x, stride), stride)
+        return activate(0, x if added is None else x + added)
     b, c_in, height, width = x.shape
-    weight, bias = _shuffled(conv, stride)
+    weight, bias = shuffle_weights(conv, stride)
     c_out = len(weight)
     matrix = weight.view(c_out, c_in).T
     shape = (b * height, stride, width, c_out // stride)
@@ -62,20 +62,15 @@ def draw(x: Tensor, conv: nn.Conv2d, stride: int, detail: tuple[Tensor, Tensor] 
     detail is what is seen (B, C, H, W) and weights (3, C, 1, 1); C more channels of the convolution
     are its gates, by which it is multiplied before the weights.
     """
+    y = conv_for_shuffle(conv, x, stride)
+    if detail is None:
+        return shuffle(y, stride)
+    seen, mix = detail
     if not _pays(x):
-        drawn = F.pixel_shuffle(conv(x), stride)
-        if detail is None:
-            return drawn
-        seen, mix = detail
+        drawn = shuffle(y, stride)
         return drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, mix)
     b, _, height, width = x.shape
-    weight, bias = _shuffled(conv, stride)
-    lines = _pixels(F.conv2d(x, weight, bias, padding=conv.padding))
-    lines = lines.view(b * height, width, stride, -1)
-    shape = (b, 3, height * stride, width * stride)
-    if detail is None:
-        return _picture(lines.transpose(1, 2).contiguous(), shape)
-    seen, mix = detail
+    lines = _pixels(y).view(b * height, width, stride, -1)
     seen = _pixels(seen).view(b * height, stride, width, stride, -1)
     to_rgb = torch.cat([torch.eye(3), mix.flatten(1).T])
     result = x.new_empty(b * height, stride * width * stride, 3)
@@ -87,7 +82,7 @@ def draw(x: Tensor, conv: nn.Conv2d, stride: int, detail: tuple[Tensor, Tensor] 
         moved.copy_(drawn.view(len(drawn), width, stride, stride, -1).transpose(1, 2))
         moved[..., 3:].mul_(near)
         torch.mm(moved.view(-1, len(to_rgb)), to_rgb, out=here.view(-1, 3))
-    return _picture(result, shape)
+    return _picture(result, (b, 3, height * stride, width * stride))
 
 
 def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
@@ -135,11 +130,3 @@ def _picture(lines: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _with_bias(layer: nn.Linear) -> Tensor:
     return torch.cat([layer.weight, layer.bias[:, None]], 1)
-
-
-def _shuffled(conv: nn.Conv2d, stride: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias, their outputs in the order (stride, stride, C) of the picture."""
-    assert conv.bias is not None
-    order = torch.arange(len(conv.weight)).view(-1, stride, stride).permute(1, 2, 0).flatten()
-    weight = conv.weight[order].contiguous(memory_format=torch.channels_last)
-    return weight, conv.bias[order]

@@ -22,7 +22,7 @@ _TILE = 4
 _POINTS = tuple(Fraction(p) for p in ("0", "1", "-1", "1/2", "-1/2", "2", "-2"))
 _CHUNK_TILES = 160
 _MIN_PIXELS = 700
-_MIN_WEIGHTS = 36_000
+_MIN_WEIGHTS = 30_000
 
 
 def pays(x: Tensor, weight: Tensor) -> bool:
@@ -116,6 +116,8 @@ class _Tiling:
             for row in range(0, self.n_rows, per_chunk)
         ]
         self.before = k // 2
+        # A product of the point 1 on both axes goes into all values of its output tile alike.
+        self.everywhere = self.side + 1
         # A whole number of tiles, and one more for what the last ones overlap.
         self.padded = (n_maps, _TILE * (self.n_rows + 1), _TILE * (self.n_cols + 1), self.c_in)
 
@@ -186,9 +188,9 @@ class _UpConv(torch.autograd.Function):
             n = chunk[2] * grid.n_cols
             seen = scratch.transform(by.tile, scratch.read(padded, chunk), n)
             products = torch.bmm(seen, kernels, out=scratch.products(n))
+            products[grid.everywhere].add_(offset)
             out = before_gelu[first : first + n].view(_TILE**2, -1)
             torch.mm(by.output, products.view(len(products), -1), out=out)
-            out.view(-1, c_out).add_(offset)
             if keep:
                 first += n
                 out = torch.ops.aten.gelu.out(out, out=scratch.pixels(n))
@@ -196,25 +198,24 @@ class _UpConv(torch.autograd.Function):
                 torch.ops.aten.gelu_(out)
             view = grid.shuffled(y, chunk, stride)
             view.copy_(out.view(view.shape))
-        ctx.save_for_backward(x, kernels, before_gelu if keep else None)
-        ctx.stride, ctx.k = stride, k
+        ctx.save_for_backward(padded, kernels, before_gelu if keep else None)
+        ctx.stride, ctx.k, ctx.grid = stride, k, grid
         y = y[:, : stride * grid.height, : stride * grid.width].permute(0, 3, 1, 2)
         return y.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, kernels, before_gelu = ctx.saved_tensors
+        padded, kernels, before_gelu = ctx.saved_tensors
         _, c_in, c_out = kernels.shape
-        stride, k = ctx.stride, ctx.k
+        stride, k, grid = ctx.stride, ctx.k, ctx.grid
         c = c_out // stride**2
-        grid, by = _Tiling(x, k), transforms(k)
-        padded = grid.pad(x)
+        by = transforms(k)
         below = stride * (_TILE * grid.n_rows - grid.height)
         right = stride * (_TILE * grid.n_cols - grid.width)
         grad = grad.permute(0, 2, 3, 1)
         grad = F.pad(grad, (0, 0, 0, right, 0, below)) if below or right else grad.contiguous()
-        grad_padded = x.new_zeros(grid.padded)
-        grad_kernels, grad_offset = torch.zeros_like(kernels), x.new_zeros(c_out)
+        grad_padded = torch.zeros_like(padded)
+        grad_kernels, grad_offset = torch.zeros_like(kernels), kernels.new_zeros(c_out)
         turned = kernels.transpose(1, 2).contiguous()
         back, spread = by.tile.T.contiguous(), by.output.T.contiguous()
         scratch = _Scratch(grid, c_out)
@@ -228,9 +229,9 @@ class _UpConv(torch.autograd.Function):
                 before = before_gelu[first : first + n].view(here.shape)
                 torch.ops.aten.gelu_backward.grad_input(here, before, grad_input=here)
                 first += n
-            grad_offset += here.view(-1, c_out).sum(0)
             products = scratch.products(n)
             torch.mm(spread, here, out=products.view(len(products), -1))
+            grad_offset += products[grid.everywhere].sum(0)
             seen = scratch.transform(by.tile, scratch.read(padded, chunk), n)
             grad_kernels.baddbmm_(seen.transpose(1, 2), products)
             if ctx.needs_input_grad[0]:
@@ -242,7 +243,10 @@ class _UpConv(torch.autograd.Function):
         )
         grad_weight = grad_weight.permute(5, 3, 4, 2, 0, 1).reshape(c_out, c_in, k, k)
         grad_bias = grad_offset.view(stride, stride, c).permute(2, 0, 1).reshape(-1)
-        grad_x = grid.crop(grad_padded) if ctx.needs_input_grad[0] else None
+        # Some layers are slow where their gradient has gaps.
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grid.crop(grad_padded).contiguous(memory_format=torch.channels_last)
         return grad_x, grad_weight, grad_bias, None, None
 
 
