@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("clip")
     parser.add_argument("--change", choices=sorted(CHANGES), required=True)
     parser.add_argument("--clips", nargs="+", choices=("given", "synthetic"))
-    parser.add_argument("--bpp", type=float, nargs="+", default=[0.03, 0.05, 0.08, 0.12])
+    parser.add_argument("--bpp", type=float, nargs="+", default=[0.05, 0.08, 0.12, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--passes", type=int)
