@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from nrv_factory import join_nrv, make_nrv
+from nrv_factory import join_nrv, make_nrv, make_tiny
 
 import nvcodec
 from nvcodec.bitstream.header import pack_stream, unpack_stream
@@ -96,3 +96,38 @@ def test_threads_share_an_object(data):
         jobs = [i * 7 % 11 for i in range(44)]
         frames = list(pool.map(video.__getitem__, jobs))
     assert all((frame == wanted[i]).all() for frame, i in zip(frames, jobs, strict=True))
+
+
+@pytest.mark.parametrize("arch", ["canvas", "3dnerv"])
+def test_cores_draw_clips_of_their_own(arch):
+    data = make_tiny(arch, 7, 48, 32)
+    asked = [0, 1, 1, 6, 3, 4, 5]
+    alone = nvcodec.open(data, device="cpu")[asked]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with nvcodec.open(data, device="cpu", batch=None) as video:
+            assert video.batch == 3
+            together, tensor = video[asked], video.tensor(asked)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    difference = np.abs(together.astype(int) - alone)
+    assert difference.max() <= 1
+    assert (difference == 0).mean() > 0.999
+    assert torch.equal(tensor, torch.from_numpy(together).permute(0, 3, 1, 2))
+
+
+def test_a_core_that_fails_fails_all(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        video = nvcodec.open(make_tiny("canvas", 4, 48, 32), device="cpu", batch=2)
+        model = video.load(0)
+        whole = model.forward
+        monkeypatch.setattr(model, "forward", lambda i: whole(i) / (1 // (1 - int(i[0]))))
+        with pytest.raises(ZeroDivisionError):
+            video[[0, 1]]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

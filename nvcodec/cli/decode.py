@@ -57,7 +57,7 @@ _MAX_WARNINGS = 20
 @device_option
 @audio_option
 @subtitles_option
-@click.option("--batch", type=int, default=1, help="Frames, or clips of them, drawn at once.")
+@click.option("--batch", type=int, help="Frames drawn at once.  [default: one a core, at most 4]")
 @click.option(
     "--lenient", is_flag=True,
     help="Draw the whole segments of a damaged file; others repeat the last frame. Exit code 4.",
@@ -70,7 +70,7 @@ _MAX_WARNINGS = 20
 def decode(
     file: str, output: str, start: int, frames: int | None, frames_list: tuple[int, ...] | None,
     evenly: int | None, time_s: Fraction | None, codec: str | None, crf: float | None,
-    pix_fmt: str | None, device: str, batch: int, audio: str, subtitles: str, lenient: bool,
+    pix_fmt: str | None, device: str, batch: int | None, audio: str, subtitles: str, lenient: bool,
     no_limits: bool, overwrite: bool, json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Decode an .nrv file, or any part of it, into a video or pictures.

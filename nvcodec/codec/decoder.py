@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 import sys
 import threading
@@ -27,6 +28,7 @@ from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
+from nvcodec.codec.workers import shared_workers
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.depth import peak, sample_type
 from nvcodec.ending import out_of_memory
@@ -54,7 +56,9 @@ _SOURCE_CODEC = re.compile(r"nvcodec \S+ \S+ \S+ ([a-z0-9_-]{1,32})")
 _MAX_SITING = 4
 """Of the header: 1 + the last chroma location that is supported."""
 DEFAULT_BATCH = 1
-"""Frames drawn at once; on a CPU one keeps the feature maps in cache, and memory small."""
+"""Frames drawn at once: one takes the least memory."""
+_MOST_AT_ONCE = 4
+"""Frames drawn at once where each core draws one of its own."""
 
 
 def read_file(path: str | Path) -> bytes:
@@ -197,7 +201,7 @@ class VideoFile:
         source: str | Path | bytes,
         *,
         device: str = "auto",
-        batch: int = DEFAULT_BATCH,
+        batch: int | None = DEFAULT_BATCH,
         bit_depth: int | None = 8,
         limits: Limits = DEFAULT,
         lenient: bool = False,
@@ -212,7 +216,8 @@ class VideoFile:
         Args:
             source: path, or the whole file.
             device: "cpu", "cuda", or "auto" for CUDA where it is there.
-            batch: frames, or clips of them, drawn at once.
+            batch: frames, or clips of them, drawn at once, on a CPU each by a core; None takes one
+                a core, at most 4.
             bit_depth: 8 gives uint8 frames, 9 to 16 gives uint16, where white is
                 2^bit_depth - 1; None takes that of the source.
             limits: on what the file may ask for.
@@ -222,7 +227,7 @@ class VideoFile:
             NvcodecError: InputError or BitstreamError for the file, UsageError for the arguments,
                 ResourceError for a device that is not there.
         """
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise UsageError(f"batch is {batch}, at least 1 is needed")
         if bit_depth is not None and not 8 <= bit_depth <= 16:
             raise UsageError(f"bit depth is {bit_depth}, allowed are 8 to 16")
@@ -236,9 +241,10 @@ class VideoFile:
         else:
             self.stream = unpack_stream(data, limits)
         self.info = video_info(self.stream)
-        self.batch = batch
         self.bit_depth = self.info.bit_depth if bit_depth is None else bit_depth
         self.device = pick_device(device)
+        n_cores = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.batch = min(n_cores, _MOST_AT_ONCE) if batch is None else batch
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to samples."""
         self._loaded: tuple[int, VideoModel] | None = None
@@ -446,10 +452,9 @@ class VideoFile:
             yield from frames
             return
         # Outside of the handler, whose traceback holds on to the feature maps.
-        first, n = self._firsts[number], self._clip_frames(number)
-        clips = [(index - first) // n for index in indices]
-        cuts = [i for i in range(1, len(clips)) if clips[i] != clips[i - 1]]
+        cuts = self._cuts(number, indices)
         if not cuts:
+            n = self._clip_frames(number)
             raise ResourceError(
                 f"memory does not suffice to draw {n} frame{'s' * (n > 1)} of "
                 f"{self.info.width}x{self.info.height} at once on {self.device}"
@@ -459,17 +464,38 @@ class VideoFile:
         for part in (indices[:cut], indices[cut:]):
             yield from self._draw_all(number, part, finish)
 
-    @torch.inference_mode()
-    def _draw(self, number: int, indices: list[int], finish: Callable[[Tensor, int], T]) -> T:
-        """Draw frames of one segment; `finish` gets them (B, 3, H, W), and its number."""
+    def _cuts(self, number: int, indices: list[int]) -> list[int]:
+        """Return where, among frames of a segment, one clip ends and another begins."""
+        first, n = self._firsts[number], self._clip_frames(number)
+        clips = [(index - first) // n for index in indices]
+        return [i for i in range(1, len(clips)) if clips[i] != clips[i - 1]]
+
+    def _draw(
+        self, number: int, indices: list[int], finish: Callable[[Tensor, int], Iterable[T]]
+    ) -> list[T]:
+        """Draw frames of one segment; `finish` gets them (B, 3, H, W), and its number.
+
+        On a CPU of several cores each draws clips of its own.
+        """
         first = self.stream.segments[number].header.first_frame
         with self._lock:
             model = self.load(number)
             started = time.perf_counter()
-            index = torch.tensor([i - first for i in indices], device=self.device)
-            with full_float32(self.device):
-                drawn = model(index)
-            frames = finish(drawn, number)
+
+            def draw(part: list[int]) -> list[T]:
+                index = torch.tensor([i - first for i in part], device=self.device)
+                with torch.inference_mode(), full_float32(self.device):
+                    return list(finish(model(index), number))
+
+            n_threads = torch.get_num_threads()
+            cuts = self._cuts(number, indices) if self.device.type == "cpu" else []
+            if cuts and n_threads > 1:
+                edges = zip([0, *cuts], [*cuts, len(indices)], strict=True)
+                workers = shared_workers(min(n_threads, len(cuts) + 1), os.getpid())
+                drawn = workers.map(draw, [indices[i:j] for i, j in edges])
+                frames = [frame for part in drawn for frame in part]
+            else:
+                frames = draw(indices)
             self.network_s += time.perf_counter() - started
             return frames
 
