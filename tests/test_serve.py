@@ -379,7 +379,9 @@ def test_play_reaches_the_end_and_begins_again(page, nrv):
     wait_for(page, "document.querySelector('#play').textContent === 'Play'")
     wait_for(page, "document.querySelector('#picture').dataset.kind === 'png'")
     assert (shown_pixels(page) == nvcodec.open(nrv)[N_FRAMES - 1]).all()
-    assert any("/frame/5.jpg" in request for request in page.requests)
+    # A slow machine leaves frames out.
+    moving = [f"/frame/{i}.jpg" for i in range(5, N_FRAMES)]
+    assert any(frame in request for request in page.requests for frame in moving)
     click(page, "#play")
     wait_for(page, f"Number(document.querySelector('#picture').dataset.frame) < {N_FRAMES - 1}")
     click(page, "#play")
