@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nvcodec.models.looking import look, where
+
 _BLURS = (6.0, 3.0, 1.5, 0.0)
 """Deviations in samples, coarse to fine, so that what moves far is found as well."""
 _STEPS = 80
@@ -38,9 +40,8 @@ def local_motion(
     luma = luma[:, None]
     height, width = luma.shape[-2:]
     grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
-    picture = luma.new_full((1, 1, *grown), float(luma.mean())).requires_grad_()
+    picture = luma.new_full((1, *grown), float(luma.mean())).requires_grad_()
     flow = luma.new_zeros(len(luma), 2, *size).requires_grad_()
-    where = F.affine_grid(maps, [len(luma), 1, height, width], align_corners=False)
     everything = torch.arange(len(luma), device=luma.device)
     for number, deviation in enumerate(_BLURS):
         seen = torch.cat([_blur(part, deviation) for part in torch.split(luma, _FRAMES_AT_ONCE)])
@@ -50,15 +51,7 @@ def local_motion(
         for step in range(_STEPS):
             optimizer.zero_grad()
             for part in torch.split(everything, _FRAMES_AT_ONCE):
-                moved = F.interpolate(
-                    flow[part], size=(height, width), mode="bilinear", align_corners=False
-                )
-                drawn = F.grid_sample(
-                    picture.expand(len(part), -1, -1, -1),
-                    where[part] + moved.permute(0, 2, 3, 1),
-                    padding_mode="border",
-                    align_corners=False,
-                )
+                drawn = look(picture, where(maps[part], flow[part], (height, width)))
                 error = ((drawn - seen[part]).square() + 1e-4).sqrt().sum()
                 (error / luma.numel()).backward()  # type: ignore[no-untyped-call]
             roughness = 2 * _change(flow, 0) + _change(flow, 2) + _change(flow, 3)

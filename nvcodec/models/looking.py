@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_N_KEPT = 64
+"""Sizes whose matrices are kept: those of a few videos."""
 
 
 def where(maps: Tensor, flow: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -39,14 +42,14 @@ def look(canvas: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(pictures, places, padding_mode="border", align_corners=False)
 
 
-@cache
+@lru_cache(_N_KEPT)
 def _centres(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     # Not an inference tensor: training uses it as well.
     with torch.inference_mode(False):
         return (2 * torch.arange(n, device=device, dtype=dtype) + 1) / n - 1
 
 
-@cache
+@lru_cache(_N_KEPT)
 def _interpolation(n_cells: int, n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the matrix (n, n_cells) that interpolates linearly between the centres of cells."""
     with torch.inference_mode(False):
