@@ -12,8 +12,9 @@ from typing import Any
 from nvcodec.errors import Interrupted, NvcodecError, ResourceError
 
 _TOLD = re.compile(
-    # The last is what oneDNN says of its own buffers.
-    "out of memory|allocate memory|not enough memory|could not create a (memory|primitive)(?! desc)"
+    "out of memory|allocate memory|not enough memory|can't start new thread|"
+    # What oneDNN says of its own buffers.
+    "could not create a (memory|primitive)(?! desc)"
 )
 
 

@@ -16,7 +16,7 @@ from nvcodec.codec.losses import distortion, min_side
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
-from nvcodec.codec.workers import Workers
+from nvcodec.codec.workers import Workers, run
 from nvcodec.depth import peak
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import UsageError
@@ -121,7 +121,7 @@ class BatchLoss:
 
         parts = None if self.one_by_one else self._together(work, len(clips))
         if parts is None:
-            parts = [work(i, len(clips)) for i in range(len(clips))]
+            parts = [run(lambda i: work(i, len(clips)), i) for i in range(len(clips))]
         roots: list[Tensor] = []
         gradients: list[Tensor | None] = []
         for i, source in enumerate(sources):
@@ -147,7 +147,7 @@ class BatchLoss:
         try:
             if self.workers is not None and n_parts > 1:
                 return self.workers.map(lambda i: work(i, n_parts), range(n_parts))
-            return [work(i, n_parts) for i in range(n_parts)]
+            return [run(lambda i: work(i, n_parts), i) for i in range(n_parts)]
         except Exception as error:
             if n_clips == 1 or not self.divisible or not out_of_memory(error):
                 raise

@@ -28,7 +28,7 @@ from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
 from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
-from nvcodec.codec.workers import shared_workers
+from nvcodec.codec.workers import run, shared_workers
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.depth import peak, sample_type
 from nvcodec.ending import out_of_memory
@@ -495,7 +495,7 @@ class VideoFile:
                 drawn = workers.map(draw, [indices[i:j] for i, j in edges])
                 frames = [frame for part in drawn for frame in part]
             else:
-                frames = draw(indices)
+                frames = run(draw, indices)
             self.network_s += time.perf_counter() - started
             return frames
 

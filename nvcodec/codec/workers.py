@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from threading import Lock
+from threading import Lock, local
 from typing import TypeVar
 
 import torch
@@ -21,6 +21,42 @@ Out = TypeVar("Out")
 _counting = Lock()
 """Held where the number of threads of the whole process is changed for a while."""
 
+_this_thread = local()
+
+
+def run(work: Callable[[In], Out], part: In) -> Out:
+    """Return what `work` makes of `part`, on a new thread if oneDNN is of no use on this one.
+
+    Where memory does not suffice for a kernel, oneDNN keeps that error for the thread: it builds no
+    other kernel there, however much memory there is by then.
+    """
+    if getattr(_this_thread, "spoilt", False):
+        with _threads(1, torch.get_num_threads()) as one:
+            try:
+                future = one.submit(work, part)
+            except RuntimeError:
+                # Not even a thread could be had; the kernels that there are may do.
+                return work(part)
+            try:
+                return future.result()
+            finally:
+                # An error and its future would keep each other alive, and all that the work held.
+                del future
+    try:
+        return work(part)
+    except RuntimeError as error:
+        _this_thread.spoilt = "could not create a primitive" in str(error)
+        raise
+
+
+def _threads(n_workers: int, n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_workers, initializer=_prepare, initargs=(n_threads,))
+
+
+def _prepare(n_threads: int) -> None:
+    torch.set_num_threads(n_threads)
+    torch.set_flush_denormal(True)
+
 
 class Workers:
     """Threads that share the processor's cores evenly."""
@@ -28,11 +64,7 @@ class Workers:
     def __init__(self, n_workers: int) -> None:
         self.n_workers = n_workers
         self.n_threads = max(1, torch.get_num_threads() // n_workers)
-        self._pool = ThreadPoolExecutor(n_workers, initializer=self._prepare)
-
-    def _prepare(self) -> None:
-        torch.set_num_threads(self.n_threads)
-        torch.set_flush_denormal(True)
+        self._pool = _threads(n_workers, self.n_threads)
 
     def map(self, work: Callable[[In], Out], parts: Sequence[In]) -> list[Out]:
         """Return what `work` makes of the parts, in their order, once all have ended."""
@@ -42,11 +74,11 @@ class Workers:
             torch.set_num_threads(self.n_threads)
             futures: list[Future[Out]] = []
             try:
-                futures = [self._pool.submit(work, part) for part in parts]
+                futures = [self._pool.submit(run, work, part) for part in parts]
                 wait(futures)
                 return [future.result() for future in futures]
             finally:
-                # An error and its future would keep each other alive, and all that the work held.
+                # As above.
                 futures.clear()
                 torch.set_num_threads(before)
 
