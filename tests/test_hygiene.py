@@ -49,6 +49,15 @@ def test_decoder_does_not_import_training():
     assert not {"nvcodec.codec.fit", "nvcodec.codec.optim", "nvcodec.codec.encoder"} & modules
 
 
+def test_drawing_needs_no_compiler():
+    """PyTorch imports its own, and SymPy, for some operations on tensors without values: 2 s."""
+    paths = sorted(str(path) for path in (ROOT / "tests" / "vectors").glob("*common/*.nrv"))
+    assert len(paths) > 10
+    modules = loaded_by(f"import nvcodec\nfor path in {paths}: nvcodec.open(path, device='cpu')[0]")
+    assert "nvcodec.models.canvas" in modules
+    assert not {"torch._dynamo", "sympy"} & modules
+
+
 def test_library_never_prints():
     for path in SOURCES:
         if path.name not in {"cli.py", "console.py"}:

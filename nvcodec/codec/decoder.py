@@ -434,7 +434,11 @@ class VideoFile:
             if self._loaded is None or self._loaded[0] != number:
                 segment = self.stream.segments[number]
                 model, tensors = read_tensors(segment, self.stream.header, self.limits)
-                model = model.to_empty(device="cpu")
+                # Not by to_empty, for which PyTorch imports a computer algebra system: 1 s.
+                room = {
+                    k: torch.empty(v.shape, dtype=v.dtype) for k, v in model.state_dict().items()
+                }
+                model.load_state_dict(room, assign=True)
                 load_tensors(model, tensors)
                 self._loaded = (number, place(model, self.device).eval())
             return self._loaded[1]

@@ -115,16 +115,16 @@ class Canvas(VideoModel):
         self.motion = nn.Parameter(torch.zeros(n_frames, 6))
         if config.motion == 2:
             self.flow = nn.Parameter(torch.zeros(n_frames, 2, *_reduce(base, config.flow_shift)))
-        self.grid = nn.Parameter(1e-3 * torch.randn(n_frames, first, *_reduce(base, _GRID_SHIFT)))
+        self.grid = nn.Parameter(_faint(n_frames, first, *_reduce(base, _GRID_SHIFT)))
         if config.detail_channels:
             size = _enlarge(self.sizes[-1], config.margin_percent)
-            self.detail = nn.Parameter(1e-3 * torch.randn(config.detail_channels, *size))
+            self.detail = nn.Parameter(_faint(config.detail_channels, *size))
         self.slow_grids = nn.ParameterList(
-            1e-3 * torch.randn(-(-n_frames >> i), channels, *_reduce(base, _GRID_SHIFT + i))
+            _faint(-(-n_frames >> i), channels, *_reduce(base, _GRID_SHIFT + i))
             for i, channels in enumerate(slow, 1)
         )
         self.canvases = nn.ParameterList(
-            1e-3 * torch.randn(channels, *_enlarge(size, config.margin_percent))
+            _faint(channels, *_enlarge(size, config.margin_percent))
             for channels, size in zip(config.canvas_channels, self.sizes[:-1], strict=True)
             if channels
         )
@@ -313,6 +313,13 @@ def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) 
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),
     } | options
     return CanvasConfig(**filled)
+
+
+def _faint(*shape: int) -> Tensor:
+    """Return what canvases and grids hold before training."""
+    values = torch.empty(shape)
+    # Without values there is nothing to draw, and PyTorch would import its compiler for it: 2 s.
+    return values if values.is_meta else values.normal_().mul_(1e-3)
 
 
 def _reduce(size: tuple[int, int], shift: int) -> tuple[int, int]:
