@@ -52,7 +52,8 @@ _MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
 what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
 allowed. More values then go into canvases."""
 _MOST_CANVASES = 4
-"""How many times as many channels canvases may have where the network may not grow."""
+"""How many times as many channels canvases may have where a large frame holds the network back. Of
+a small one, where nothing but `_MAX_MACS` does, finer steps are better than more values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,19 +271,21 @@ class Canvas(VideoModel):
             shift -= 1
         parsed = {"flow_shift": shift} | parsed
 
+        n_pixels = height * width
+        budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
+        growth = min(_MOST_CANVASES, _MAX_MACS * n_pixels // budget)
+
         def count_macs(channels: int) -> int:
-            config = _fill_options(_MOST_CANVASES * channels, channels, n_stages, parsed)
+            config = _fill_options(growth * channels, channels, n_stages, parsed)
             return shape_only(cls, config, 1, height, width).macs_per_frame()
 
         most = MAX_WIDTH
         if "widths" not in parsed:
-            n_pixels = height * width
-            budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
             most = max(1, bisect.bisect_right(range(1, MAX_WIDTH), budget, key=count_macs))
         config: CanvasConfig = widest(
             cls,
             lambda size: _fill_options(size, most, n_stages, parsed),
-            _MOST_CANVASES * most,
+            growth * most,
             n_params,
             n_frames,
             height,
