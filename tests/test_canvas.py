@@ -209,9 +209,12 @@ def test_the_budget_of_720p_is_used_up():
 
 
 def test_what_a_network_may_not_grow_by_goes_into_canvases():
-    small, large = (Canvas.solve(n, 132, 180, 320) for n in (600_000, 700_000))
+    small, large = (Canvas.solve(n, 132, 720, 1280) for n in (2_300_000, 3_000_000))
     assert large.widths == small.widths
     assert large.canvas_channels > small.canvas_channels
+    # Of a small frame it is the network alone that says how many values there are.
+    more, most = (Canvas.solve(n, 132, 180, 320) for n in (900_000, 2_000_000))
+    assert (more.widths, more.canvas_channels) == (most.widths, most.canvas_channels)
     free = Canvas.solve(1_000_000, 132, 180, 320, widths=(114, 57))
     assert free.widths == (114, 57)
 

@@ -519,7 +519,7 @@ def test_interrupted_encode_is_resumed_to_the_same_bytes(tmp_path, clip):
     args = ("--bpp", "2", "--passes", "40", "--device", "cpu", "--threads", "1")
     whole, output = tmp_path / "whole.nrv", tmp_path / "it's.nrv"
     with program("encode", clip, "-o", output, *args, "--json") as process:
-        while json.loads(process.stdout.readline())["stage"] == "read":
+        while json.loads(process.stdout.readline())["stage"] in ("read", "prepare"):
             pass
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -546,7 +546,7 @@ def test_interrupted_encode_is_resumed_to_the_same_bytes(tmp_path, clip):
 
 def test_second_signal_aborts_at_once(tmp_path, clip):
     with program("encode", clip, "-o", tmp_path / "a.nrv", "--bpp", "2", "--json") as process:
-        while json.loads(process.stdout.readline())["stage"] == "read":
+        while json.loads(process.stdout.readline())["stage"] in ("read", "prepare"):
             pass
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)

@@ -62,7 +62,7 @@ def begin(clip, output, *more):
     """Start a long encode; return its process once it trains."""
     command = ("encode", clip, "-o", output, "--bpp", "2", "--passes", 9999, "--device", "cpu")
     process = program(*command, "--json", *more)
-    while json.loads(process.stdout.readline())["stage"] == "read":
+    while json.loads(process.stdout.readline())["stage"] in ("read", "prepare"):
         pass
     return process
 
