@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec.codec.decoder import to_numpy, to_samples
+from nvcodec.codec.decoder import to_numpy
 from nvcodec.codec.device import bf16_pays, pick_device, place
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.settings import FitSettings
 from nvcodec.models.base import count_params
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
+from nvcodec.models.layers import to_samples
 
 HEIGHT, WIDTH, N_FRAMES = 640, 1280, 4
 CONFIG = HNeRVConfig(embed_dim=16, fc_dim=68, strides=(5, 4, 4, 2, 2))

@@ -10,12 +10,12 @@ import nvcodec
 from nvcodec.bitstream.tensors import pack_tensors
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.checkpoint import checkpoint_path
-from nvcodec.codec.decoder import to_samples
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.options import Target
 from nvcodec.codec.rate import MAX_MU, RateController
 from nvcodec.errors import ResourceError
+from nvcodec.models.layers import to_samples
 
 
 def poison_gradients(monkeypatch, steps, value=torch.nan):

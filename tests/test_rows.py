@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nvcodec.models import rows
 from nvcodec.models.canvas import Block
+from nvcodec.models.layers import OUTPUT_NAMES, squash, to_samples
 
 
 @pytest.fixture(params=[300, 2_000_000], autouse=True)
@@ -54,9 +55,10 @@ def test_upsampling(stride, with_added):
 
 
 @pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("output", range(len(OUTPUT_NAMES)))
 @pytest.mark.parametrize("n_details", [0, 1, 2])
 @pytest.mark.parametrize("chunk_values", [1, 2_000_000])
-def test_a_convolution_that_is_shuffled(stride, n_details, chunk_values, monkeypatch):
+def test_a_convolution_that_is_shuffled(stride, output, n_details, chunk_values, monkeypatch):
     monkeypatch.setattr(rows, "_CHUNK_VALUES", chunk_values)
     conv = nn.Conv2d(4, (3 + n_details) * stride**2, 3, padding=1)
     x, detail = picture(2, 4, 6, 5), None
@@ -65,9 +67,31 @@ def test_a_convolution_that_is_shuffled(stride, n_details, chunk_values, monkeyp
         detail = picture(2, n_details, 6 * stride, 5 * stride), picture(3, n_details, 1, 1)
         seen, mix = (values.double() for values in detail)
         exact = exact[:, :3] + torch.einsum("bchw,kc->bkhw", exact[:, 3:] * seen, mix[:, :, 0, 0])
+    exact = squash(output, exact)
+    conv = conv.float()
     with torch.no_grad():
-        compare(rows.draw(x, conv.float(), stride, detail), exact)
-    compare(rows.draw(x, conv.float(), stride, detail).detach(), exact)
+        compare(rows.draw(x, conv, stride, output, detail=detail), exact)
+        for bit_depth in (8, 12):
+            samples = rows.draw(x, conv, stride, output, detail=detail, bit_depth=bit_depth)
+            wanted = to_samples(exact, bit_depth)
+            assert samples.dtype == wanted.dtype
+            assert samples.shape == wanted.shape
+            # A value at the edge between two integers may become either.
+            assert (samples.int() - wanted.int()).abs().max() <= 1
+            assert (samples.int() == wanted.int()).double().mean() > 0.99
+    compare(rows.draw(x, conv, stride, output, detail=detail).detach(), exact)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_samples_of_what_is_no_number(bit_depth):
+    conv = nn.Conv2d(1, 3, 1)
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    with torch.no_grad():
+        conv.weight.fill_(0)
+        conv.bias.copy_(values)
+        samples = rows.draw(picture(1, 1, 2, 2), conv, 1, 1, bit_depth=bit_depth)
+    white = 2**bit_depth - 1
+    assert samples[0, :, 0, 0].tolist() == [0, white, 0]
 
 
 def test_gradients_are_those_of_the_library():

@@ -30,7 +30,7 @@ from nvcodec.codec.device import full_float32, pick_device, place
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.codec.workers import run, shared_workers
 from nvcodec.codec.ycbcr import to_frames
-from nvcodec.depth import peak, sample_type
+from nvcodec.depth import sample_type
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     BitstreamError,
@@ -45,6 +45,7 @@ from nvcodec.limits import DEFAULT, Limits
 from nvcodec.media import Timing
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel, count_params, shape_only
+from nvcodec.models.layers import to_samples
 from nvcodec.video.color import check_tags
 from nvcodec.video.forms import Frame, planes_to_rgb
 from nvcodec.video.frames import IDENTITY, ColorTags, VideoInfo
@@ -173,14 +174,6 @@ def read_tensors(
             f"tensors of the segment at frame {segment.header.first_frame} do not match their hash"
         )
     return model, tensors
-
-
-def to_samples(drawn: Tensor, bit_depth: int = 8) -> Tensor:
-    """Return frames in [0, 1] as integers of 8 to 16 bits; not-a-number becomes 0."""
-    # In place: fresh memory costs more than the arithmetic.
-    scaled = drawn.float().nan_to_num(0.0).clamp_(0, 1).mul_(peak(bit_depth)).round_()
-    # Through int32: conversions of floats to uint16 are missing on some devices.
-    return scaled.to(torch.uint8) if bit_depth == 8 else scaled.int().to(torch.uint16)
 
 
 def to_numpy(samples: Tensor) -> NDArray[Any]:
@@ -373,20 +366,24 @@ class VideoFile:
     def to_rgb(self, drawn: Tensor, number: int) -> Sequence[NDArray[Any]]:
         """Return what the network of a segment drew (B, 3, H, W) as RGB frames (H, W, 3).
 
-        Planes become RGB as those of a source do.
+        That is values in [0, 1] or samples of `self.bit_depth`; planes become RGB as those of a
+        source do.
         """
         if not self.draws_yuv(number):
-            return list(to_numpy(to_samples(drawn, self.bit_depth)))
+            return list(to_numpy(self._samples(drawn)))
         depth = max(self.bit_depth, self.info.bit_depth)
         return [
             planes_to_rgb(planes, self.info, depth, self.bit_depth)
             for planes in to_frames(drawn.float(), self.info, depth)
         ]
 
+    def _samples(self, drawn: Tensor) -> Tensor:
+        return to_samples(drawn, self.bit_depth) if drawn.is_floating_point() else drawn
+
     def _rgb_samples(self, drawn: Tensor, number: int) -> Tensor:
         """Return the same as a tensor (B, 3, H, W) on the device that drew."""
         if not self.draws_yuv(number):
-            return to_samples(drawn, self.bit_depth).contiguous()
+            return self._samples(drawn).contiguous()
         frames = torch.from_numpy(np.stack(self.to_rgb(drawn, number))).to(self.device)
         return frames.permute(0, 3, 1, 2).contiguous()
 
@@ -489,7 +486,9 @@ class VideoFile:
             def draw(part: list[int]) -> list[T]:
                 index = torch.tensor([i - first for i in part], device=self.device)
                 with torch.inference_mode(), full_float32(self.device):
-                    return list(finish(model(index), number))
+                    if self.draws_yuv(number):
+                        return list(finish(model(index), number))
+                    return list(finish(model.draw_samples(index, self.bit_depth), number))
 
             n_threads = torch.get_num_threads()
             cuts = self._cuts(number, indices) if self.device.type == "cpu" else []

@@ -33,7 +33,7 @@ from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, tensor_bits
 from nvcodec.codec.checkpoint import save_checkpoint
 from nvcodec.codec.choose import check_color, choose_arch
-from nvcodec.codec.decoder import VideoFile, to_numpy, to_samples
+from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
@@ -51,6 +51,7 @@ from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Extras
 from nvcodec.metrics import QualityMeter
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel
+from nvcodec.models.layers import to_samples
 from nvcodec.video.forms import Frame, Planes, both_forms
 from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nvcodec import fields
 from nvcodec.errors import UsageError
+from nvcodec.models.layers import to_samples
 
 GoOn = Callable[[int, int], bool]
 """Takes how much of some work is done and of how much; says whether there is time for more."""
@@ -65,6 +66,13 @@ class VideoModel(nn.Module):
         own, index may also be float64 moments between frames, with one entry for each of them.
         """
         raise NotImplementedError
+
+    def draw_samples(self, index: Tensor, bit_depth: int = 8) -> Tensor:
+        """Draw the frames with these indices as integers of 8 to 16 bits.
+
+        Shapes: index (B,) -> (B, 3, height, width), uint8 or uint16 of 0 to 2^bit_depth - 1.
+        """
+        return to_samples(self(index), bit_depth)
 
     def prepare(self, frames: Tensor, peak: int = 255, go_on: GoOn = lambda *_: True) -> None:
         """Set starting values from the frames (N, 3, H, W), 0 to peak, that will be fitted.

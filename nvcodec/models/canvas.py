@@ -28,7 +28,7 @@ from nvcodec.models.base import (
     shape_only,
     widest,
 )
-from nvcodec.models.layers import OUTPUT_NAMES, squash
+from nvcodec.models.layers import OUTPUT_NAMES
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
@@ -175,6 +175,15 @@ class Canvas(VideoModel):
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
         """Draw the frames with these indices."""
+        return self._draw(index, latents, None)
+
+    def draw_samples(self, index: Tensor, bit_depth: int = 8) -> Tensor:
+        """Draw the frames with these indices as integers of 8 to 16 bits."""
+        return self._draw(index, None, bit_depth)
+
+    def _draw(
+        self, index: Tensor, latents: dict[str, Tensor] | None, bit_depth: int | None
+    ) -> Tensor:
         config = self.config
         if latents is None:
             latents = {name: getattr(self, name)[index] for name in self.latent_names}
@@ -197,8 +206,10 @@ class Canvas(VideoModel):
         detail = None
         if config.detail_channels:
             detail = self._look(self.detail, maps, flow, self.sizes[-1]), self.mix.weight
-        x = rows.draw(x, self.head, config.strides[-1], detail)
-        return squash(config.output, x[:, :, : self.height, : self.width])
+        x = rows.draw(
+            x, self.head, config.strides[-1], config.output, detail=detail, bit_depth=bit_depth
+        )
+        return x[:, :, : self.height, : self.width]
 
     def _maps(self, motion: Tensor) -> Tensor:
         """Return affine maps (B, 2, 3) from the frame to the canvas, both spanning [-1, 1]."""

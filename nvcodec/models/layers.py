@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvcodec.depth import peak
 from nvcodec.models import winograd
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,6 +51,25 @@ def squash(kind: int, x: Tensor) -> Tensor:
     if OUTPUT_NAMES[kind] == "linear":
         return x + 0.5
     return torch.tanh(x) * 0.5 + 0.5 if kind == 0 else torch.sigmoid(x)
+
+
+def squash_(kind: int, x: Tensor) -> Tensor:
+    """Do the same in the memory of x."""
+    if OUTPUT_NAMES[kind] == "linear":
+        return x.add_(0.5)
+    return x.tanh_().mul_(0.5).add_(0.5) if kind == 0 else x.sigmoid_()
+
+
+def scale_to_samples(values: Tensor, bit_depth: int) -> Tensor:
+    """Turn numbers, in their own memory, into those of 0 to 2^bit_depth - 1 that stand for them."""
+    return values.clamp_(0, 1).mul_(peak(bit_depth)).round_()
+
+
+def to_samples(drawn: Tensor, bit_depth: int = 8) -> Tensor:
+    """Return frames in [0, 1] as integers of 8 to 16 bits; not-a-number becomes 0."""
+    scaled = scale_to_samples(drawn.float().nan_to_num(0.0), bit_depth)
+    # Through int32: conversions of floats to uint16 are missing on some devices.
+    return scaled.to(torch.uint8) if bit_depth == 8 else scaled.int().to(torch.uint16)
 
 
 def conv_1x1(layer: nn.Conv2d, x: Tensor) -> Tensor:

@@ -12,11 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec.models.layers import activate, conv_for_shuffle, shuffle, shuffle_weights
+from nvcodec.models.layers import (
+    activate,
+    conv_for_shuffle,
+    scale_to_samples,
+    shuffle,
+    shuffle_weights,
+    squash,
+    squash_,
+    to_samples,
+)
 
 _EPSILON = 1e-5
-_CHUNK_VALUES = 2_000_000
-"""Values of a chunk on its way: 8 MB; with smaller ones, threads wait for Python too often."""
+_CHUNK_VALUES = 1_000_000
+"""Values of a chunk on its way: 4 MB; with smaller ones, threads wait for Python too often."""
 _MAX_CHANNELS = 128
 """Above, vectors over the channels are as fast (benchmarks/NOTES.md)."""
 
@@ -56,40 +65,55 @@ def upsample(x: Tensor, conv: nn.Module, stride: int, added: Tensor | None) -> T
     return _picture(result, (b, -1, height * stride, width * stride))
 
 
-def draw(x: Tensor, conv: nn.Conv2d, stride: int, detail: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return PixelShuffle(conv(x)), three channels to which detail is added.
+def draw(
+    x: Tensor,
+    conv: nn.Conv2d,
+    stride: int,
+    output: int,
+    *,
+    detail: tuple[Tensor, Tensor] | None = None,
+    bit_depth: int | None = None,
+) -> Tensor:
+    """Return squash(PixelShuffle(conv(x))), three channels to which detail is added before.
 
     detail is what is seen (B, C, H, W) and weights (3, C, 1, 1); C more channels of the convolution
-    are its gates, by which it is multiplied before the weights.
+    are its gates, by which it is multiplied before the weights. With a bit depth of 8 the result is
+    samples (uint8), which saves passes over the whole picture; with others `to_samples` does it.
     """
-    y = conv_for_shuffle(conv, x, stride)
-    if detail is None:
-        return shuffle(y, stride)
-    seen, mix = detail
     if not _pays(x):
-        drawn = shuffle(y, stride)
-        return drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, mix)
+        drawn = shuffle(conv_for_shuffle(conv, x, stride), stride)
+        if detail is not None:
+            seen, mix = detail
+            drawn = drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, mix)
+        drawn = squash(output, drawn)
+        return drawn if bit_depth is None else to_samples(drawn, bit_depth)
+    y = conv_for_shuffle(conv, x, stride)
     b, _, height, width = x.shape
-    lines = _pixels(y).view(b * height, width, stride, -1)
-    seen = _pixels(seen).view(b * height, stride, width, stride, -1)
-    to_rgb = torch.cat([torch.eye(3), mix.flatten(1).T])
-    result = x.new_empty(b * height, stride * width * stride, 3)
+    lines = _pixels(y).view(b * height, width, stride, stride, -1)
     n = max(1, _CHUNK_VALUES // (4 * lines[0].numel()))
-    made = x.new_empty(n, stride, width, stride, len(to_rgb))
-    parts = (torch.split(values, n) for values in (lines, seen, result))
-    for drawn, near, here in zip(*parts, strict=True):
-        moved = made[: len(drawn)]
-        moved.copy_(drawn.view(len(drawn), width, stride, stride, -1).transpose(1, 2))
-        moved[..., 3:].mul_(near)
-        torch.mm(moved.view(-1, len(to_rgb)), to_rgb, out=here.view(-1, 3))
-    return _picture(result, (b, 3, height * stride, width * stride))
+    kind = torch.uint8 if bit_depth == 8 else torch.float32
+    result = torch.empty(b * height, stride, width, stride, 3, dtype=kind)
+    near = None if detail is None else _pixels(detail[0]).view(*result.shape[:4], -1)
+    for i in range(0, len(lines), n):
+        drawn = lines[i : i + n]
+        values = drawn[..., :3]
+        if detail is not None and near is not None:
+            gated = drawn[..., 3:] * near[i : i + n].transpose(1, 2)
+            for k, weights in enumerate(detail[1].flatten(1).unbind(1)):
+                values = torch.addcmul(values, gated[..., k : k + 1], weights)
+        values = squash_(output, values)
+        if bit_depth == 8:
+            values = scale_to_samples(values.nan_to_num_(0.0), 8).to(torch.uint8)
+        result[i : i + n].copy_(values.transpose(1, 2))
+    picture = _picture(result, (b, 3, height * stride, width * stride))
+    return picture if bit_depth in (None, 8) else to_samples(picture, bit_depth)
 
 
 def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
     """Return x + project(GELU(expand(norm(y)))) of pixels (P, C), in the memory of y."""
     c, wide = x.shape[1], len(expand.weight)
     centre = torch.eye(c) - 1 / c
-    widen, narrow = _with_bias(expand), _with_bias(project).T
+    widen, narrow = _with_bias(expand), _with_bias(project)
     n = max(1, _CHUNK_VALUES // (4 * c + wide))
     values, squares, inner = (torch.empty(k * min(n, len(x))) for k in (c + 1, c, wide + 1))
     for before, here in zip(torch.split(x, n), torch.split(y, n), strict=True):
@@ -104,7 +128,7 @@ def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
         centred.mul_(variance.add_(_EPSILON).rsqrt_())
         torch.mm(widen, normed, out=grown[:wide])
         torch.ops.aten.gelu.out(grown[:wide], out=grown[:wide])
-        torch.addmm(before, grown.T, narrow, out=here)
+        torch.add(before, torch.mm(narrow, grown, out=square).T, out=here)
     return y
 
 
