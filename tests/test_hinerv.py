@@ -176,7 +176,7 @@ def test_grids_leave_most_of_a_small_budget_to_the_layers():
     [
         ({"depths": "2"}, "depths, expansions and strides differ in length"),
         ({"expansions": "4,4,1"}, "depths, expansions and strides differ in length"),
-        ({"base_times": 5}, "base_times is 5, but there are 4 frames"),
+        ({"base_times": 5}, "base_times is 5, allowed is 1 to the number of frames, 4"),
         ({"base_times": 0}, "base_times is 0, allowed is 1 to 65535"),
         ({"depths": "3,17"}, "depths is 17, allowed is 1 to 16"),
         ({"output": "relu"}, "output is 'relu', allowed is tanh, sigmoid, linear"),
@@ -192,7 +192,7 @@ def test_bad_options(changes, words):
 def test_bad_configs():
     for changes, words in (
         ({"strides": (2,)}, "differ in length"),
-        ({"base_times": 8}, "base_times is 8, but there are 7 frames"),
+        ({"base_times": 8}, "base_times is 8, allowed is 1 to the number of frames, 7"),
     ):
         config = {name: getattr(CONFIG, name) for name in HiNeRVConfig.__slots__} | changes
         with pytest.raises(ValueError, match=words):

@@ -43,9 +43,9 @@ _EPSILON = 1e-6
 class HiNeRVConfig:
     """The integers that define a HiNeRV."""
 
-    channels: int = u16(1, MAX_CHANNELS, "channels of the first stage, half of them in the next...")
+    channels: int = u16(1, MAX_CHANNELS, "channels of the first stage, halved in each later one")
     depths: tuple[int, ...] = u8_list(1, 16, "blocks of each stage", MAX_STAGES)
-    expansions: tuple[int, ...] = u8_list(1, 8, "widening inside the blocks of each", MAX_STAGES)
+    expansions: tuple[int, ...] = u8_list(1, 8, "widening inside a stage's blocks", MAX_STAGES)
     strides: tuple[int, ...] = u8_list(1, 8, "upsampling factor of each stage", MAX_STAGES)
     base_times: int = u16(1, 65535, "times of the first base grid, at most one for each frame")
     base_channels: int = u8(1, 255, "channels of the first base grid")
@@ -118,15 +118,17 @@ class HiNeRV(VideoModel):
 
     def __init__(self, config: HiNeRVConfig, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
-        strides = config.strides
+        strides, times = config.strides, config.base_times
         if not len(config.depths) == len(config.expansions) == len(strides):
             raise ValueError("depths, expansions and strides differ in length")
-        if config.base_times > n_frames:
-            raise ValueError(f"base_times is {config.base_times}, but there are {n_frames} frames")
+        if times > n_frames:
+            raise ValueError(
+                f"base_times is {times}, allowed is 1 to the number of frames, {n_frames}"
+            )
         self.latent_names = tuple(f"local_grids.{i}" for i in range(len(strides)))
         size = grid_size(strides, height, width)
         self.base_grids = nn.ParameterList(
-            _faint(max(1, config.base_times >> level), config.base_channels << level, *size)
+            _faint(max(1, times >> level), config.base_channels << level, *size)
             for level in range(BASE_LEVELS)
         )
         first = [max(1, config.local_channels >> i) for i in range(len(strides))]
