@@ -164,6 +164,12 @@ def test_the_smallest_network_is_within_its_own_budget(n_frames):
     assert HiNeRV.solve(n_params, n_frames, 90, 160) == config
 
 
+def test_hours_of_video_get_a_base_grid_of_the_most_times():
+    config = HiNeRV.solve(1e9, 2_592_000, 90, 160)
+    fields.check(config)
+    assert config.base_times == 65_535
+
+
 def test_grids_leave_most_of_a_small_budget_to_the_layers():
     config = HiNeRV.solve(60_000, 132, 180, 320)
     model = shape_only(HiNeRV, config, 132, 180, 320)

@@ -27,6 +27,7 @@ from nvcodec.models.strides import grid_size, solve_strides
 
 MAX_CHANNELS = 2048
 MAX_STAGES = 8
+MAX_TIMES = 65535
 BASE_LEVELS, LOCAL_LEVELS = 2, 3
 """Grids of each kind; each has half the times of the one before it, and twice its channels."""
 _N_CELLS = 576
@@ -47,7 +48,7 @@ class HiNeRVConfig:
     depths: tuple[int, ...] = u8_list(1, 16, "blocks of each stage", MAX_STAGES)
     expansions: tuple[int, ...] = u8_list(1, 8, "widening inside a stage's blocks", MAX_STAGES)
     strides: tuple[int, ...] = u8_list(1, 8, "upsampling factor of each stage", MAX_STAGES)
-    base_times: int = u16(1, 65535, "times of the first base grid, at most one for each frame")
+    base_times: int = u16(1, MAX_TIMES, "times of the first base grid, at most one for each frame")
     base_channels: int = u8(1, 255, "channels of the first base grid")
     local_channels: int = u8(1, 255, "channels of the first stage's first local grid")
     output: int = choice(OUTPUT_NAMES, "last function", 1)
@@ -222,7 +223,7 @@ class HiNeRV(VideoModel):
         cls.smallest(n_frames, height, width, **options)
         given = cls._parse(height, width, options)
         strides = given["strides"]
-        times = given.get("base_times", math.ceil(n_frames / 4))
+        times = given.get("base_times", min(math.ceil(n_frames / 4), MAX_TIMES))
         cells = math.prod(grid_size(strides, height, width))
         # Values of all grids for each channel of the first base grid.
         values = BASE_LEVELS * times * cells
