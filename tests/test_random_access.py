@@ -98,7 +98,7 @@ def test_threads_share_an_object(data):
     assert all((frame == wanted[i]).all() for frame, i in zip(frames, jobs, strict=True))
 
 
-@pytest.mark.parametrize("arch", ["canvas", "3dnerv"])
+@pytest.mark.parametrize("arch", ["canvas", "3dnerv", "hinerv"])
 def test_cores_draw_clips_of_their_own(arch):
     data = make_tiny(arch, 7, 48, 32)
     asked = [0, 1, 1, 6, 3, 4, 5]

@@ -124,6 +124,20 @@ def test_3dnerv_recipe_is_the_published_network():
     assert plan.fit.analysis_share == 1.0
 
 
+def test_hinerv_recipe_is_the_published_network():
+    plan = make_plan(
+        EncodeOptions(**RECIPES["hinerv-paper"], n_params=3_188_933),
+        n_frames=600, height=1080, width=1920, frame_rate=120, overhead_bytes=140,
+    )  # fmt: skip
+    assert plan.n_params == 3_188_933
+    fit = plan.fit
+    assert (fit.batch, fit.loss, fit.lr, fit.beta1, fit.beta2) == (1, "fusion10", 2e-3, 0.9, 0.999)
+    assert fit.n_steps == 360 * 600
+    assert (fit.warmup_share * fit.n_steps, fit.prune_at[0] * fit.n_steps) == (18_000, 180_000)
+    assert (fit.lr_start * fit.lr, fit.lr_floor * fit.lr) == (2e-5, 2e-5)
+    assert (fit.prune, fit.weight_bits, fit.embed_bits) == (0.15, 6, 6)
+
+
 def test_nerv_baseline_of_hnerv_has_no_embeddings():
     plan = make_plan(
         EncodeOptions(**RECIPES["hnerv-paper-nerv"], n_params=1.5e6),
@@ -139,7 +153,10 @@ def test_nerv_baseline_of_hnerv_has_no_embeddings():
 def test_a_recipe_encodes_end_to_end(tmp_path, clip, name):
     output = tmp_path / "a.nrv"
     small = ("-m", "pe-levels=8") if "embed_dim" not in RECIPES[name].get("model", {}) else SMALL
-    args = ("--recipe", name, *small, "--passes", 2, "--device", "cpu", "-m", "lower-width=4")
+    small += ("-m", "lower-width=4")
+    if name == "hinerv-paper":
+        small = ("--loss", "fusion6")  # MS-SSIM needs larger frames.
+    args = ("--recipe", name, *small, "--passes", 2, "--device", "cpu")
     args += ("--params", "40k" if RECIPES[name]["arch"] == "3dnerv" else "20k")
     said = run_json("encode", clip, "-o", output, *args)[-2]
     assert said["target_bytes"] is None

@@ -87,7 +87,7 @@ def registry(name):
 
 def test_registries():
     architectures = {"hnerv": "HNeRV", "nerv": "NeRV", "enerv": "E-NeRV"}
-    architectures |= {"3dnerv": "3DNeRV", "canvas": "Canvas"}
+    architectures |= {"3dnerv": "3DNeRV", "canvas": "Canvas", "hinerv": "HiNeRV"}
     assert registry("architectures") == {
         number: architectures[name] for name, (number, _) in ARCHITECTURES.items()
     }

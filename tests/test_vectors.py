@@ -30,7 +30,7 @@ VALID = sorted([*FOLDER.glob("common/*.nrv"), *FOLDER.glob("uncommon/*.nrv")])
 FAULTY = sorted(FOLDER.glob("faulty/*.nrv"))
 MATRIX = [
     FOLDER / "common" / f"{name}.nrv"
-    for name in ("3dnerv", "canvas-default", "enerv", "hdr10", "segments", "yuv")
+    for name in ("3dnerv", "canvas-default", "enerv", "hdr10", "hinerv", "segments", "yuv")
 ]
 EXIT_CODES = {
     4: reference_decoder.Corrupt,
@@ -273,7 +273,9 @@ def test_64_bits(path):
     assert (difference > 0).mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["3dnerv", "canvas-default", "enerv", "hnerv", "nerv", "segments"])
+@pytest.mark.parametrize(
+    "name", ["3dnerv", "canvas-default", "enerv", "hinerv", "hnerv", "nerv", "segments"]
+)
 def test_coarse_arithmetic_costs_what_the_specification_says(name):
     path = FOLDER / "common" / f"{name}.nrv"
     for dtype, low_db, high_db in ((torch.bfloat16, 45.5, 54.5), (torch.float16, 57.5, 65)):

@@ -38,7 +38,7 @@ from nvcodec.video.frames import VideoInfo, resolve_tags
 from nvcodec.video.framing import Framing
 from nvcodec.video.reader import open_video
 
-ARCHS = ("canvas", "hnerv", "nerv", "enerv", "3dnerv")
+ARCHS = ("canvas", "hnerv", "nerv", "enerv", "3dnerv", "hinerv")
 
 
 def options(arch="hnerv", **more):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nvcodec.video.frames import InputFormat
     from nvcodec.video.framing import Framing
 
-ARCHITECTURES = ("auto", "hnerv", "nerv", "enerv", "3dnerv", "canvas")
+ARCHITECTURES = ("auto", "hnerv", "nerv", "enerv", "3dnerv", "canvas", "hinerv")
 PRESETS = ("fast", "medium", "slow")
 COPY = ("copy", "none")
 DEVICES = ("auto", "cpu", "cuda")

@@ -3,6 +3,7 @@
 from nvcodec.models.base import VideoModel
 from nvcodec.models.canvas import Canvas
 from nvcodec.models.enerv import ENeRV
+from nvcodec.models.hinerv import HiNeRV
 from nvcodec.models.hnerv import HNeRV
 from nvcodec.models.nerv import NeRV
 from nvcodec.models.nerv3d import NeRV3D
@@ -13,4 +14,5 @@ ARCHITECTURES: dict[str, tuple[int, type[VideoModel]]] = {
     "enerv": (3, ENeRV),
     "3dnerv": (4, NeRV3D),
     "canvas": (5, Canvas),
+    "hinerv": (6, HiNeRV),
 }

@@ -28,7 +28,7 @@ from nvcodec.models.base import (
     shape_only,
     widest,
 )
-from nvcodec.models.layers import OUTPUT_NAMES
+from nvcodec.models.layers import OUTPUT_NAMES, interpolate_over_time
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
 from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
@@ -190,7 +190,8 @@ class Canvas(VideoModel):
         maps, flow = self._maps(latents["motion"]), latents.get("flow")
         features = [_resize(latents["grid"], self.sizes[0])]
         for grid in self.slow_grids:
-            features.append(_resize(self._at_times(grid, index), self.sizes[0]))
+            slow = interpolate_over_time(grid, index, self.n_frames)
+            features.append(_resize(slow, self.sizes[0]))
         canvases, stems = iter(self.canvases), iter(self.stems)
         if config.canvas_channels[0]:
             features.append(self._look(next(canvases), maps, flow, self.sizes[0]))
@@ -226,15 +227,6 @@ class Canvas(VideoModel):
         if flow is not None:
             flow = MOTION_UNIT * flow
         return look(canvas, where(maps, flow, size))
-
-    def _at_times(self, grid: Tensor, index: Tensor) -> Tensor:
-        """Interpolate a grid (T, C, h, w) linearly at the times of frames: (B, C, h, w)."""
-        n = len(grid)
-        t = ((index.double() + 0.5) * (n / self.n_frames) - 0.5).clamp(0, n - 1)
-        before = t.floor().long()
-        after = (before + 1).clamp_max(n - 1)
-        share = (t - before).to(grid.dtype).view(-1, 1, 1, 1)
-        return grid[before] * (1 - share) + grid[after] * share
 
     def macs_per_frame(self) -> int:
         """Return the multiply-accumulates of one padded frame, interpolation not counted."""

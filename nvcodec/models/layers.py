@@ -265,6 +265,20 @@ class Mlp(nn.ModuleList):
         return sum(p.numel() for p in self.parameters() if p.ndim == 2)
 
 
+def interpolate_over_time(grid: Tensor, index: Tensor, n_frames: int) -> Tensor:
+    """Return what a grid (T, ...), spread over n_frames frames, holds at these frames, linearly.
+
+    Shapes: index (B,), whole or fractional -> (B, ...). Entry k stands for the middle of the k-th
+    of T equal parts of the video; before the first middle and after the last one nothing changes.
+    """
+    n = len(grid)
+    t = ((index.double() + 0.5) * (n / n_frames) - 0.5).clamp(0, n - 1)
+    before = t.floor().long()
+    after = (before + 1).clamp_max(n - 1)
+    share = (t - before).to(grid.dtype).view(-1, *[1] * (grid.ndim - 1))
+    return grid[before] * (1 - share) + grid[after] * share
+
+
 def encoding_size(n_levels: int) -> int:
     """Return the values that a positional encoding makes of one number."""
     return 2 * n_levels or 1

@@ -1,4 +1,4 @@
-"""Section 9: the tensors of the five architectures, and how they draw a frame."""
+"""Section 9: the tensors of the six architectures, and how they draw a frame."""
 
 from __future__ import annotations
 
@@ -91,6 +91,11 @@ class Network:
 
     def grid(self, total: int) -> tuple[int, int]:
         return -(-self.height // total), -(-self.width // total)
+
+    def at_time(self, grid: Array, t: int) -> Array:
+        n = len(grid)
+        a = np.clip((t + 0.5) * n / self.n_frames - 0.5, 0, n - 1)
+        return layers.sample_axis(grid, 0, np.array([a]))[0]
 
     def encode(self, t: float) -> Array:
         config = self.config
@@ -477,9 +482,7 @@ class Canvas(Network):
         z = layers.depthwise(
             x, weights[f"{name}.depthwise.weight"], weights[f"{name}.depthwise.bias"]
         )
-        mean = z.mean(axis=0)
-        variance = ((z - mean) ** 2).mean(axis=0)
-        z = np.moveaxis((z - mean) / np.sqrt(variance + 1e-5), 0, -1)
+        z = np.moveaxis(channel_norm(z, 1e-5), 0, -1)
         z = z @ weights[f"{name}.expand.weight"].T + weights[f"{name}.expand.bias"]
         z = layers.gelu(z) @ weights[f"{name}.project.weight"].T + weights[f"{name}.project.bias"]
         return x + np.moveaxis(z, -1, 0)
@@ -510,10 +513,74 @@ class Canvas(Network):
         below = canvas[:, bottom, left] * (1 - a) + canvas[:, bottom, right] * a
         return above * (1 - b) + below * b
 
-    def at_time(self, grid: Array, t: int) -> Array:
-        n = len(grid)
-        a = np.clip((t + 0.5) * n / self.n_frames - 0.5, 0, n - 1)
-        return layers.sample_axis(grid, 0, np.array([a]))[0]
+
+class HiNeRV(Network):
+    fields = (
+        ("channels", "u16", 1, 2048),
+        ("depths", "u8*8", 1, 16),
+        ("expansions", "u8*8", 1, 8),
+        ("strides", "u8*8", 1, 8),
+        ("base_times", "u16", 1, 65535),
+        ("base_channels", "u8", 1, 255),
+        ("local_channels", "u8", 1, 255),
+        ("output", "u8", 0, 2),
+    )
+
+    def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
+        super().__init__(config, n_frames, height, width)
+        strides, depths, widening = (config[k] for k in ("strides", "depths", "expansions"))
+        n, b, times = len(strides), config["base_channels"], config["base_times"]
+        check(len(depths) == len(widening) == n, "lists differ in length")
+        check(times <= n_frames, "the base grid has more times than there are frames")
+        size = self.grid(math.prod(strides))
+        local = [max(1, config["local_channels"] // 2**i) for i in range(n)]
+        widths = [max(1, config["channels"] // 2**i) for i in range(n)]
+        self.shapes = [
+            (f"base_grids.{j}", (max(1, times // 2**j), b * 2**j, *size), False) for j in range(2)
+        ]
+        for i, s in enumerate(strides):
+            self.shapes.append((f"local_grids.{i}", (n_frames, local[i], s, s), True))
+        for i, s in enumerate(strides):
+            for j in (1, 2):
+                shape = (max(1, n_frames // 2**j), local[i] * 2**j, s, s)
+                self.shapes.append((f"slow_grids.{2 * i + j - 1}", shape, False))
+        self.shapes += pair("stem", widths[0], 3 * b, 3, 3)
+        c = widths[0]
+        for i, d in enumerate(widths):
+            self.shapes += pair(f"stages.{i}.encode", c, 7 * local[i])
+            for k in range(depths[i]):
+                name, wide = f"stages.{i}.blocks.{k}", widening[i] * d
+                self.shapes.append((f"{name}.depthwise.weight", (c, 1, 3, 3), False))
+                self.shapes.append((f"{name}.expand.weight", (wide, c), False))
+                self.shapes.append((f"{name}.project.weight", (d, wide), False))
+                c = d
+        self.shapes += pair("head", 3, c, 1, 1)
+
+    def draw(self, weights: Weights, t: int) -> Array:
+        base = [self.at_time(weights[f"base_grids.{j}"], t) for j in range(2)]
+        x = layers.conv(np.concatenate(base), weights["stem.weight"], weights["stem.bias"])
+        for i, s in enumerate(self.config["strides"]):
+            slow = [self.at_time(weights[f"slow_grids.{2 * i + j}"], t) for j in range(2)]
+            local = np.concatenate([weights[f"local_grids.{i}"][t], *slow])
+            encode = weights[f"stages.{i}.encode.weight"], weights[f"stages.{i}.encode.bias"]
+            encoding = np.tensordot(encode[0], local, 1) + encode[1][:, None, None]
+            x = layers.enlarge(channel_norm(x, 1e-6), s)
+            rows, columns = x.shape[1] // s, x.shape[2] // s
+            x = x + np.tile(encoding, (1, rows, columns))
+            for k in range(self.config["depths"][i]):
+                x = self.block(weights, f"stages.{i}.blocks.{k}", x)
+        return self.finish(layers.conv(x, weights["head.weight"], weights["head.bias"]))
+
+    def block(self, weights: Weights, name: str, x: Array) -> Array:
+        z = layers.depthwise(x, weights[f"{name}.depthwise.weight"], np.zeros(len(x)))
+        z = np.tensordot(weights[f"{name}.expand.weight"], channel_norm(z, 1e-6), 1)
+        z = np.tensordot(weights[f"{name}.project.weight"], layers.gelu(z), 1)
+        return x + z if len(x) == len(z) else z
+
+
+def channel_norm(x: Array, epsilon: float) -> Array:
+    mean = x.mean(axis=0)
+    return (x - mean) / np.sqrt(((x - mean) ** 2).mean(axis=0) + epsilon)
 
 
 def resize(x: Array, h: int, w: int) -> Array:
@@ -523,4 +590,11 @@ def resize(x: Array, h: int, w: int) -> Array:
     return x
 
 
-ARCHITECTURES: dict[int, type[Network]] = {1: HNeRV, 2: NeRV, 3: ENeRV, 4: NeRV3D, 5: Canvas}
+ARCHITECTURES: dict[int, type[Network]] = {
+    1: HNeRV,
+    2: NeRV,
+    3: ENeRV,
+    4: NeRV3D,
+    5: Canvas,
+    6: HiNeRV,
+}

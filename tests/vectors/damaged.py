@@ -455,6 +455,14 @@ FAULTY: dict[str, Fault] = {
     "config-canvas-kernel": fault(
         "An even depthwise kernel", lambda: config("canvas", kernel=4), "must be odd"
     ),
+    "config-hinerv": fault(
+        "Lists of HiNeRV of different lengths", lambda: config("hinerv", depths=(1,)),
+        "differ in length",
+    ),
+    "config-hinerv-times": fault(
+        "A base grid with more times than frames", lambda: config("hinerv", base_times=2),
+        "base_times is 2, allowed is 1 to the number of frames, 1",
+    ),
     "config-parameters": fault(
         "A network of 3 10^10 weights",
         lambda: config("hnerv", fc_dim=2048, strides=(8, 8), k_min=11, k_max=11, lower_width=255),

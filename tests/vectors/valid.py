@@ -49,7 +49,19 @@ CANVAS = {
     "motion": 1,
     "detail_channels": 0,
 }
+HINERV = {
+    "channels": 8,
+    "depths": (2, 1),
+    "expansions": (2, 1),
+    "strides": (2, 2),
+    "base_times": 2,
+    "base_channels": 1,
+    "local_channels": 2,
+}
 BASES = {"hnerv": HNERV, "nerv": NERV, "enerv": ENERV, "3dnerv": NERV3D, "canvas": CANVAS}
+JOINED = tuple(BASES)
+"""The architectures of segments.nrv."""
+BASES["hinerv"] = HINERV
 
 
 def encoded(
@@ -108,10 +120,10 @@ def plain(*, size: dict[str, int] | None = None, **parts: Any) -> bytes:
 
 
 def joined(seed: int) -> bytes:
-    """Return a file with one segment of each architecture, of different lengths."""
+    """Return a file with segments of five architectures, of different lengths."""
     segments, first = [], 0
-    for n_frames, (arch, config) in enumerate(BASES.items(), 1):
-        model = random_network(arch, config, n_frames=n_frames, seed=seed)
+    for n_frames, arch in enumerate(JOINED, 1):
+        model = random_network(arch, BASES[arch], n_frames=n_frames, seed=seed)
         segments.append(segment_of(model, rounded(model), first))
         first += n_frames
     return pack_stream(Stream(header_of(segments, width=24, height=16), tuple(segments)))
@@ -183,6 +195,12 @@ COMMON: dict[str, Recipe] = {
     "canvas-pictures": (
         "Canvas whose canvases are coded as pictures",
         lambda: encoded("canvas", 9000, frames=moving_frames(6, 96, 64), passes=60),
+    ),
+    "hinerv": (
+        "HiNeRV with two stages, a base grid over three of nine frames",
+        lambda: encoded(
+            "hinerv", 5000, frames=moving_frames(9, 72, 48), passes=60, model={"strides": "3,2"}
+        ),
     ),
     "segments": (
         "Five segments of 1 to 5 frames, one of each architecture", lambda: steady(joined)
@@ -429,6 +447,33 @@ UNCOMMON: dict[str, Recipe] = {
         "Motion that looks beyond the canvas, mirrors and turns it",
         {"motion": lambda q: with_steps(192)(with_symbols([-256, 0, 99, 50, -190, -99, 400])(q))},
         arch="canvas",
+    ),
+    # HiNeRV
+    "hinerv-frame": option(
+        "hinerv", "A single frame, output tanh", base_times=1, output=0, size={"n_frames": 1}
+    ),
+    "hinerv-times": option(
+        "hinerv", "Grids of odd numbers of times, output linear", base_times=7, base_channels=2,
+        local_channels=3, output=2, size={"n_frames": 9},
+    ),
+    "hinerv-strides": option(
+        "hinerv", "Four stages with strides 1 to 3, odd frames", channels=9,
+        depths=(1, 2, 1, 1), expansions=(1, 3, 2, 1), strides=(3, 1, 2, 1), local_channels=5,
+        size=ODD,
+    ),
+    "hinerv-narrow": option(
+        "hinerv", "Channels that cannot be halved any more", channels=3, depths=(1, 1, 2),
+        expansions=(2, 8, 1), strides=(2, 2, 2), local_channels=1,
+    ),
+    "hinerv-pictures": coded(
+        "Base grids coded as pictures",
+        {"base_grids.0": smoothed(2, 60), "base_grids.1": smoothed(1, 9)},
+        arch="hinerv", depths=(1,), expansions=(2,), strides=(2,),
+    ),
+    "hinerv-differences": coded(
+        "Local grids whose differences over time are coded as pictures",
+        {"local_grids.0": drifting(1, 7)},
+        arch="hinerv", depths=(1,), expansions=(2,), strides=(8,),
     ),
     # sizes
     "pixel": option(
