@@ -302,11 +302,9 @@ class Fit:
         if self.step % _CONTROL_STEPS:
             return
         if self.mode == "hard":
-            # What is rounded now is what the file would hold: no estimate is needed.
-            self.rate.overhead_bits = 0.0
-            self.rate.update(self.measure_bits(self.quantized()))
-            return
-        if self.step % _OVERHEAD_STEPS == 0:
+            # What is rounded now is what the file would hold.
+            self.rate.overhead_bits = self.measure_bits(self.quantized()) - self.bits
+        elif self.step % _OVERHEAD_STEPS == 0:
             # Side information and headers, less what better tables save; the estimate swings with
             # the frames of the batch, so one comparison says little.
             beyond = self.measure_bits(self.quantized()) - self.bits
