@@ -1,11 +1,14 @@
 """Muon and SOAP as optimisers of their own."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 
 from nvcodec.codec.optim import Muon, make_optimizers, orthogonalize
+from nvcodec.codec.options import OPTIMIZERS, EncodeOptions
+from nvcodec.codec.plan import MATRIX_LR, make_plan
 from nvcodec.codec.soap import Soap
 
 
@@ -64,7 +67,7 @@ def test_soap_sees_no_axes():
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 9), (9, 1), (3, 70), (70, 3), (2, 1500), (1500, 2), (1100, 1050), (6, 5, 3, 3)]
+    "shape", [(1, 9), (9, 1), (3, 70), (70, 3), (2, 1500), (1500, 2), (1030, 1030), (6, 5, 3, 3)]
 )
 @pytest.mark.parametrize("kind", [Muon, Soap])
 def test_all_shapes_of_matrices(kind, shape):
@@ -112,3 +115,14 @@ def test_muon_steps_along_near_orthogonal_matrices(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3))
     values = torch.linalg.svdvals(orthogonalize(matrix))
     assert 0.5 < values.min() <= values.max() < 1.3
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_given_rate_is_that_of_matrices_too(kind):
+    def planned(**changes):
+        options = EncodeOptions(arch="canvas", optimizer=kind, **changes)
+        shape = {"n_frames": 132, "height": 180, "width": 320}
+        return make_plan(options, **shape, frame_rate=Fraction(25), overhead_bytes=150).fit
+
+    assert planned().lr_matrix == MATRIX_LR[kind]
+    assert (planned(lr=0.1).lr, planned(lr=0.1).lr_matrix) == (0.1, 0.1)

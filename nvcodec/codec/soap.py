@@ -49,10 +49,10 @@ class Soap(torch.optim.Optimizer):
 
     def _update(self, state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
         """Take in a gradient and return what is to be subtracted."""
-        momentum, decay = group["momentum"], group["decay"]
+        decay = group["decay"]
         state["step"] += 1
         n_steps = float(state["step"])
-        state["mean"].lerp_(gradient, 1 - momentum)
+        state["mean"].lerp_(gradient, 1 - group["momentum"])
         rotated = _rotate(state, gradient)
         state["square"].lerp_(rotated.square_(), 1 - decay)
         deviation = (state["square"] / (1 - decay**n_steps)).sqrt_().add_(group["eps"])
@@ -65,7 +65,8 @@ class Soap(torch.optim.Optimizer):
                     basis = state[f"{side}_basis"]
                     # In place, so that it lies in memory as one read from a checkpoint does.
                     basis.copy_(torch.linalg.qr(state[f"{side}_gram"] @ basis).Q)
-        return update.mul_(group["lr"] / (1 - momentum**n_steps))
+        # The mean begins at zero and is left so: the first steps, of poor bases, are short ones.
+        return update.mul_(group["lr"])
 
 
 def _start(state: dict[str, Any], gradient: Tensor) -> None:
