@@ -32,6 +32,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no-motion": {"model": {"motion": "none"}},
     "no-detail": {"model": {"detail_channels": 0}},
     "kernel-5": {"model": {"kernel": 5}},
+    "soap": {"optimizer": "soap"},
     "adam": {"optimizer": "adam"},
     "l2": {"loss": "l2"},
     "batch-1": {"batch": 1},

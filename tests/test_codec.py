@@ -177,17 +177,19 @@ def test_flat_video(tmp_path, level):
     assert result.psnr_db > 25
 
 
-def test_stop_and_resume_give_the_uninterrupted_file(tmp_path):
+@pytest.mark.parametrize("optimizer", ["muon", "soap"])
+def test_stop_and_resume_give_the_uninterrupted_file(tmp_path, optimizer):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(4, 32, 32))
-    whole, result = nvcodec.encode(path, None, options(15), device="cpu")
+    asked = options(15, optimizer=optimizer)
+    whole, result = nvcodec.encode(path, None, asked, device="cpu")
     for stop_at in (5, 13, 40, 55):
         out = tmp_path / f"out{stop_at}.nrv"
         stops = iter([False] * (stop_at - 1) + [True])
         with pytest.raises(Interrupted, match=f"stopped at step {stop_at}; the state is in"):
-            nvcodec.encode(path, out, options(15), device="cpu", stop=stops.__next__)
+            nvcodec.encode(path, out, asked, device="cpu", stop=stops.__next__)
         assert not out.exists()
         assert checkpoint_path(out).exists()
-        resumed, again = nvcodec.encode(path, out, options(15), device="cpu", resume=True)
+        resumed, again = nvcodec.encode(path, out, asked, device="cpu", resume=True)
         assert resumed == whole == out.read_bytes()
         assert not checkpoint_path(out).exists()
         assert again.n_steps == result.n_steps == 60

@@ -139,7 +139,7 @@ def test_hopeless_divergence_keeps_the_state(tmp_path, monkeypatch):
     assert not checkpoint_path(out).exists()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("optimizer", ["muon", "soap", "adam"])
 def test_an_absurd_learning_rate_ends_in_a_valid_file(tmp_path, optimizer):
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(3, 32, 32))
     wild = options(40, arch="hnerv", lr=1.0, optimizer=optimizer, target=Target(bpp=3.0))

@@ -1,4 +1,4 @@
-"""Optimisers for short overfitting runs: Muon for dense matrices, Adam for everything else."""
+"""Optimisers for short overfitting runs: Muon or SOAP for dense matrices, Adam for all else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nvcodec.codec.soap import Soap
 
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -56,7 +58,7 @@ def is_weight(name: str, parameter: Tensor, excluded: tuple[str, ...]) -> bool:
 
 
 def is_matrix(name: str, parameter: Tensor, excluded: tuple[str, ...]) -> bool:
-    """Tell whether Muon should train this: dense weights, not depthwise ones."""
+    """Tell whether Muon or SOAP should train this: dense weights, not depthwise ones."""
     return is_weight(name, parameter, excluded) and min(parameter.shape[:2]) > 1
 
 
@@ -69,17 +71,17 @@ def make_optimizers(
     lr: float,
     betas: tuple[float, float],
 ) -> list[torch.optim.Optimizer]:
-    """Return the optimisers of `module`: "muon" (Muon + Adam) or "adam" (Adam with lr for all).
+    """Return the optimisers of `module`: "muon" or "soap" with Adam, or "adam" with lr for all.
 
-    What `excluded` begins, latents and pictures, is never Muon's.
+    What `excluded` begins, latents and pictures, is always Adam's.
     """
     named = list(module.named_parameters())
-    matrices = [p for name, p in named if kind == "muon" and is_matrix(name, p, excluded)]
+    matrices = [p for name, p in named if kind != "adam" and is_matrix(name, p, excluded)]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, lr=lr_matrix))
+        optimizers.append((Soap if kind == "soap" else Muon)(matrices, lr=lr_matrix))
     # Adam's usual beta2 of 0.999 never forgets the first gradients in a few thousand steps.
     optimizers.append(torch.optim.Adam(rest, lr=lr, betas=betas, eps=1e-15, fused=True))
     return optimizers

@@ -17,7 +17,7 @@ PRESET_PASSES = {"fast": 30, "medium": 60, "slow": 300}
 """Passes over all frames."""
 DEFAULT_BPP = 0.05
 AUTO_ARCH = "auto"
-OPTIMIZERS = ("muon", "adam")
+OPTIMIZERS = ("muon", "soap", "adam")
 CODINGS = ("rd", "ptq")
 COLORS = ("auto", "rgb", "yuv")
 

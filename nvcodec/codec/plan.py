@@ -19,6 +19,8 @@ from nvcodec.models.base import VideoModel, count_params, shape_only
 MIN_STEPS = 600
 BITS_PER_PARAM = {"fast": 3.0, "medium": 2.4, "slow": 2.2}
 """Bits a parameter that size the network: a wider one gains in long runs, loses in short ones."""
+MATRIX_LR = {"muon": 2e-2, "soap": 4e-2, "adam": 2e-2}
+"""Learning rate of dense matrices, by what trains them (figures in benchmarks/NOTES.md)."""
 RATE_AIM = 0.99
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
@@ -117,6 +119,7 @@ def make_plan(
         color="yuv" if options.color == "yuv" else "rgb",
         side_weight=_check_side_weight(options, model),
         optimizer=options.optimizer,
+        lr_matrix=MATRIX_LR[options.optimizer],
         beta1=options.beta1,
         beta2=options.beta2,
         lr_schedule=options.lr_schedule,
