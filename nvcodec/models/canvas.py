@@ -29,7 +29,7 @@ from nvcodec.models.base import (
     widest,
 )
 from nvcodec.models.layers import OUTPUT_NAMES, interpolate_over_time
-from nvcodec.models.local_motion import LOCAL_STEPS, local_motion
+from nvcodec.models.local_motion import LOCAL_STEPS, local_motion, luma_side
 from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
@@ -165,7 +165,7 @@ class Canvas(VideoModel):
             size = (self.flow.shape[2], self.flow.shape[3])
             margin = self.config.margin_percent / 100
             flow = local_motion(
-                small_luma(frames, peak),
+                small_luma(frames, peak, luma_side(self.height, self.width)),
                 self._maps(self.motion),
                 size,
                 margin,

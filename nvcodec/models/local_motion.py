@@ -11,6 +11,9 @@ from torch import Tensor
 
 from nvcodec.models.looking import look, where
 
+_FEWEST, _MOST = 160, 320
+"""Samples along the longer side of the luma that is looked at last: half of those of the frame
+within these bounds. The first looks need no more than the fewest."""
 _BLURS = (6.0, 3.0, 1.5, 0.0)
 """Deviations in samples, coarse to fine, so that what moves far is found as well."""
 _STEPS = 80
@@ -19,6 +22,11 @@ _SMOOTHNESS = 0.3
 """A flow that changes little from frame to frame and cell to cell costs few bits."""
 _PICTURE_LR, _FLOW_LR = 0.03, 0.004
 _FRAMES_AT_ONCE = 64
+
+
+def luma_side(height: int, width: int) -> int:
+    """Return how many samples the longer side of the luma for `local_motion` has at most."""
+    return min(_MOST, max(_FEWEST, max(height, width) // 2))
 
 
 @torch.enable_grad()
@@ -37,14 +45,18 @@ def local_motion(
     flows are fitted together by gradient steps, from strongly blurred frames to sharp ones
     (registration by free-form deformation, Rueckert et al. 1999).
     """
-    luma = luma[:, None]
-    height, width = luma.shape[-2:]
-    grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
-    picture = luma.new_full((1, *grown), float(luma.mean())).requires_grad_()
+    whole = luma[:, None]
     flow = luma.new_zeros(len(luma), 2, *size).requires_grad_()
+    picture = whole.mean().view(1, 1, 1)
     everything = torch.arange(len(luma), device=luma.device)
+    coarse = math.ceil(max(luma.shape[1:]) / _FEWEST)
     for number, deviation in enumerate(_BLURS):
-        seen = torch.cat([_blur(part, deviation) for part in torch.split(luma, _FRAMES_AT_ONCE)])
+        scale = coarse if deviation else 1
+        parts = torch.split(whole, _FRAMES_AT_ONCE)
+        seen = torch.cat([_blur(_shrink(part, scale), deviation) for part in parts])
+        height, width = seen.shape[-2:]
+        grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
+        picture = F.interpolate(picture.detach()[None], grown, mode="bilinear")[0].requires_grad_()
         groups = [{"params": [picture], "lr": _PICTURE_LR}, {"params": [flow], "lr": _FLOW_LR}]
         optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 - 0.9 * i / _STEPS)
@@ -53,7 +65,7 @@ def local_motion(
             for part in torch.split(everything, _FRAMES_AT_ONCE):
                 drawn = look(picture, where(maps[part], flow[part], (height, width)))
                 error = ((drawn - seen[part]).square() + 1e-4).sqrt().sum()
-                (error / luma.numel()).backward()  # type: ignore[no-untyped-call]
+                (error / seen.numel()).backward()  # type: ignore[no-untyped-call]
             roughness = 2 * _change(flow, 0) + _change(flow, 2) + _change(flow, 3)
             if isinstance(roughness, Tensor):
                 (_SMOOTHNESS * roughness).backward()  # type: ignore[no-untyped-call]
@@ -67,6 +79,10 @@ def local_motion(
 def _change(flow: Tensor, axis: int) -> Tensor | float:
     """Return the mean magnitude of differences along an axis; 0 where there is one entry."""
     return flow.diff(dim=axis).abs().mean() if flow.shape[axis] > 1 else 0.0
+
+
+def _shrink(x: Tensor, scale: int) -> Tensor:
+    return F.avg_pool2d(x, scale, ceil_mode=True) if scale > 1 else x
 
 
 def _blur(x: Tensor, deviation: float) -> Tensor:

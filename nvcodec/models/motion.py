@@ -27,7 +27,7 @@ def camera_motion(
     frame outwards; pixels that move otherwise are outliers and count little (Geman-McClure
     weights). `tick` is told how many frames are done.
     """
-    grey = small_luma(frames, peak)[:, None]
+    grey = small_luma(frames, peak, _LONG_SIDE)[:, None]
     n = len(grey)
     maps = torch.eye(2, 3, device=grey.device).repeat(n, 1, 1)
     middle = n // 2
@@ -44,10 +44,10 @@ def camera_motion(
     return _centre(maps)
 
 
-def small_luma(frames: Tensor, peak: int) -> Tensor:
-    """Return the luma (N, h, w) in [0, 1] of frames (N, 3, H, W) to peak, 160 samples at most."""
+def small_luma(frames: Tensor, peak: int, long_side: int) -> Tensor:
+    """Return luma (N, h, w) in [0, 1], sides of at most `long_side`, of frames (N, 3, H, W)."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=frames.device).view(1, 3, 1, 1) / peak
-    scale = max(1, math.ceil(max(frames.shape[-2:]) / _LONG_SIDE))
+    scale = max(1, math.ceil(max(frames.shape[-2:]) / long_side))
     parts = []
     for part in frames.split(16):  # type: ignore[no-untyped-call]
         luma = (part.float() * weights).sum(1, keepdim=True)
