@@ -47,9 +47,9 @@ _DETAIL_SHARE = 0.3
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
-_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
+_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 500, 600_000_000
 """Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
-what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
+what two cores do 25 times a second, which is 650 a pixel of 720p, but 500 a pixel are always
 allowed. More values then go into canvases."""
 _MOST_CANVASES = 4
 """How many times as many channels canvases may have where a large frame holds the network back. Of
