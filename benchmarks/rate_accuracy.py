@@ -2,7 +2,9 @@
 
 Every architecture encodes the start of CLIP, made small, at five rates. A file may have at most the
 target's bytes and shall have at most 2 % fewer. "estimate" is what training believed the file would
-have at its last step, against what those values weigh before the exact fit.
+have at its last step, smoothed, against what those values weigh before the exact fit; "model" is
+the code length of all symbols under the distributions that training learned, against that in the
+file.
 """
 
 from __future__ import annotations
@@ -14,10 +16,29 @@ from typing import Any
 import machine
 import torch
 
+from nvcodec.bitstream.tensors import tensor_bits
+from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.work import KEEP_ALL, EncodeWork, Source, read_source
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.framing import Framing
+
+
+@torch.no_grad()
+def model_bits(fit: Fit) -> float:
+    """Return the code length that training gives to the rounded values, of all clips at once."""
+    assert fit.quantizer is not None
+    parameters = fit.parameters()
+    latents = {name: parameters.pop(name) for name in fit.model.latent_names}
+    previous = {
+        name: torch.cat([torch.zeros_like(value[:1]), value[:-1]])
+        for name, value in latents.items()
+        if name in fit.model.steady_names
+    }
+    _, bits = fit.quantizer(parameters, "hard", fit.noise)
+    if latents:
+        bits = bits + fit.quantizer(latents, "hard", fit.noise, previous or None)[1]
+    return float(bits)
 
 
 def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
@@ -33,7 +54,9 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
     work.run(fit, None, {})
     assert fit.bits is not None
     estimate_bytes = (fit.bits + fit.rate.overhead_bits) / 8
-    n_bytes = len(work.file(plan, fit.quantized()))
+    tensors = fit.quantized()
+    n_bytes = len(work.file(plan, tensors))
+    symbol_bits = sum(tensor_bits(q, predicts=True).symbols for q in tensors)
     data = work.finish(plan, fit)
     meter, _ = work.prove(data, with_ms_ssim=False)
     return {
@@ -44,6 +67,7 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
         "error_percent": round(100 * (len(data) / plan.max_bytes - 1), 2),
         "before_exact_fit_percent": round(100 * (n_bytes / plan.max_bytes - 1), 2),
         "estimate_percent": round(100 * (estimate_bytes / n_bytes - 1), 2),
+        "model_percent": round(100 * (model_bits(fit) / symbol_bits - 1), 2),
         "psnr_rgb_db": round(meter.psnr_db, 2),
         "n_params": plan.n_params,
         "n_steps": fit.step,
