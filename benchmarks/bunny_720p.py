@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int)
     parser.add_argument("--frames", type=int, default=132)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--name", default="bunny_720p", help="name of the result file")
     given = parser.parse_args()
     encode = EncodeOptions(
@@ -61,7 +62,7 @@ def main() -> None:
     )
     options = BenchOptions(
         archs=("canvas",), bpps=tuple(given.bpp), anchors=ANCHORS, encode=encode,
-        device=given.device,
+        device=given.device, threads=given.threads,
     )  # fmt: skip
     results, _ = bench(given.clip, given.folder, options, frames=given.frames, listener=print)
     curves = {codec.name: rows(codec) for codec in results.codecs}

@@ -42,7 +42,7 @@ MAX_STAGES = 5
 _BASE_CELLS = 3600
 _GRID_SHIFT = 2
 """log2 of the cells of the finest time grid; each slower one has cells twice as large."""
-_DETAIL_SHARE = 0.3
+_DETAIL_SHARE = 0.45
 """A canvas of full resolution pays where the frame has at most this share of all values."""
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
