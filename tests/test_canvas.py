@@ -172,6 +172,10 @@ def test_a_canvas_of_full_resolution_needs_a_budget():
     assert Canvas.solve(90_000, 132, 180, 320).detail_channels == 0
     assert Canvas.solve(235_000, 132, 180, 320).detail_channels == 1
     assert Canvas.solve(235_000, 132, 180, 320, detail_channels=0).detail_channels == 0
+    # The same share of the values: larger frames gain from it sooner.
+    assert Canvas.solve(150_000, 132, 180, 320).detail_channels == 0
+    assert Canvas.solve(2_400_000, 132, 720, 1280).detail_channels == 1
+    assert Canvas.solve(1_600_000, 132, 720, 1280).detail_channels == 0
 
 
 @pytest.mark.parametrize(
