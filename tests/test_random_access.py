@@ -124,8 +124,9 @@ def test_a_core_that_fails_fails_all(monkeypatch):
     try:
         video = nvcodec.open(make_tiny("canvas", 4, 48, 32), device="cpu", batch=2)
         model = video.load(0)
-        whole = model.forward
-        monkeypatch.setattr(model, "forward", lambda i: whole(i) / (1 // (1 - int(i[0]))))
+        whole = model.draw_samples
+        failing = lambda i, depth: whole(i, depth) // (1 // (1 - int(i[0])))  # noqa: E731
+        monkeypatch.setattr(model, "draw_samples", failing)
         with pytest.raises(ZeroDivisionError):
             video[[0, 1]]
         assert torch.get_num_threads() == 2
