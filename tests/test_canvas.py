@@ -172,10 +172,6 @@ def test_a_canvas_of_full_resolution_needs_a_budget():
     assert Canvas.solve(90_000, 132, 180, 320).detail_channels == 0
     assert Canvas.solve(235_000, 132, 180, 320).detail_channels == 1
     assert Canvas.solve(235_000, 132, 180, 320, detail_channels=0).detail_channels == 0
-    # The same share of the values: larger frames gain from it sooner.
-    assert Canvas.solve(150_000, 132, 180, 320).detail_channels == 0
-    assert Canvas.solve(2_400_000, 132, 720, 1280).detail_channels == 1
-    assert Canvas.solve(1_600_000, 132, 720, 1280).detail_channels == 0
 
 
 @pytest.mark.parametrize(
@@ -203,13 +199,13 @@ def test_solved_width_fits_the_budget(n_params, n_frames, height, width):
 def test_cost_at_the_presets_is_small(n_params, height, width):
     config = Canvas.solve(n_params, 132, height, width)
     model = shape_only(Canvas, config, 132, height, width)
-    assert model.macs_per_frame() <= max(min(8_000 * height * width, 6e8), 500 * height * width)
+    assert model.macs_per_frame() <= max(min(8_000 * height * width, 1.1e9), 1_000 * height * width)
 
 
 def test_the_budget_of_720p_is_used_up():
-    config = Canvas.solve(3_700_000, 132, 720, 1280)
+    config = Canvas.solve(4_500_000, 132, 720, 1280)
     model = shape_only(Canvas, config, 132, 720, 1280)
-    assert 3_400_000 < count_params(model) <= 3_700_000
+    assert 4_100_000 < count_params(model) <= 4_500_000
 
 
 def test_what_a_network_may_not_grow_by_goes_into_canvases():

@@ -42,15 +42,14 @@ MAX_STAGES = 5
 _BASE_CELLS = 3600
 _GRID_SHIFT = 2
 """log2 of the cells of the finest time grid; each slower one has cells twice as large."""
-_DETAIL_SHARE, _LARGE_DETAIL_SHARE = 0.3, 0.45
-"""A canvas of full resolution pays where the frame has at most this share of all values; the second
-is that of frames so large that `_FRAME_MACS` hold the network back."""
+_DETAIL_SHARE = 0.3
+"""A canvas of full resolution pays where the frame has at most this share of all values."""
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
-_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 500, 600_000_000
+_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
 """Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
-what two cores do 25 times a second, which is 650 a pixel of 720p, but 500 a pixel are always
+what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
 allowed. More values then go into canvases."""
 _MOST_CANVASES = 4
 """How many times as many channels canvases may have where a large frame holds the network back. Of
@@ -265,11 +264,7 @@ class Canvas(VideoModel):
         """Return the largest Config with at most n_params values."""
         parsed = parse_options(cls, options, solved="")
         n_stages = _count_stages(parsed, height, width)
-        n_pixels = height * width
-        budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
-        growth = min(_MOST_CANVASES, _MAX_MACS * n_pixels // budget)
-        share = _DETAIL_SHARE if growth == 1 else _LARGE_DETAIL_SHARE
-        if n_pixels > share * n_params:
+        if height * width > _DETAIL_SHARE * n_params:
             parsed = {"detail_channels": 0} | parsed
         least = _fill_options(1, 1, n_stages, parsed)
         n_spare = n_params - count_params(shape_only(cls, least, n_frames, height, width))
@@ -278,6 +273,10 @@ class Canvas(VideoModel):
         while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_spare:
             shift -= 1
         parsed = {"flow_shift": shift} | parsed
+
+        n_pixels = height * width
+        budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
+        growth = min(_MOST_CANVASES, _MAX_MACS * n_pixels // budget)
 
         def count_macs(channels: int) -> int:
             config = _fill_options(growth * channels, channels, n_stages, parsed)
