@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nvcodec.codec.device import return_freed_memory
 from nvcodec.codec.drawing import Drawing, shrink
 from nvcodec.codec.losses import distortion, min_side
 from nvcodec.codec.plane_loss import PlaneLoss
@@ -152,6 +153,7 @@ class BatchLoss:
             if n_clips == 1 or not self.divisible or not out_of_memory(error):
                 raise
         # Only here has the error let go of what it kept alive.
+        return_freed_memory()
         self.one_by_one = True
         return None
 

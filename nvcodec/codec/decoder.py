@@ -26,7 +26,7 @@ from nvcodec import fields
 from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
-from nvcodec.codec.device import full_float32, pick_device, place
+from nvcodec.codec.device import full_float32, pick_device, place, return_freed_memory
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.codec.workers import run, shared_workers
 from nvcodec.codec.ycbcr import to_frames
@@ -460,6 +460,7 @@ class VideoFile:
                 f"memory does not suffice to draw {n} frame{'s' * (n > 1)} of "
                 f"{self.info.width}x{self.info.height} at once on {self.device}"
             )
+        return_freed_memory()
         self.batch = max(1, self.batch // 2)
         cut = cuts[len(cuts) // 2]
         for part in (indices[:cut], indices[cut:]):

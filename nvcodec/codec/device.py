@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
@@ -68,6 +68,15 @@ def _keep_freed_memory() -> None:
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what `_keep_freed_memory` keeps, where memory has run out.
+
+    oneDNN takes the pages of its kernels from the system, not from malloc. glibc only.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 M = TypeVar("M", bound=nn.Module)
