@@ -100,18 +100,20 @@ def draw(
     n = max(1, _CHUNK_VALUES // (4 * lines[0].numel()))
     kind = torch.uint8 if bit_depth == 8 else torch.float32
     result = torch.empty(b * height, stride, width, stride, 3, dtype=kind)
+    if detail is not None:
+        seen = detail[0].transpose(0, 1).flatten(1, 2)
+        mix = detail[1].flatten(1).T
+        to_colours = torch.block_diag(*[mix] * stride**2)  # type: ignore[no-untyped-call]
     for i in range(0, len(lines), n):
         part = lines[i : i + n]
         values = part[..., :n_colours]
         if detail is not None:
-            seen, mix = detail
-            near = seen.transpose(0, 1).flatten(1, 2)[:, i * stride : (i + n) * stride]
+            near = seen[:, i * stride : (i + n) * stride]
             gates = part[..., n_colours:].flatten(0, 1).T.contiguous()
             cells = gates.view(stride, stride, len(near), len(part), width)
             # One plane after the other, along whole rows: pixel by pixel it takes twice as long.
             for dy, dx in itertools.product(range(stride), repeat=2):
                 cells[dy, dx].mul_(near[:, dy::stride, dx::stride])
-            to_colours = torch.block_diag(*[mix.flatten(1).T] * stride**2)  # type: ignore[no-untyped-call]
             values = torch.addmm(values.flatten(0, 1), gates.T, to_colours)
         values = squash_(output, values)
         if bit_depth == 8:
