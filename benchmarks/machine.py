@@ -23,9 +23,14 @@ def short(argument: str) -> str:
 
 
 def describe() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    commit = git("describe", "--always")
+    # Results that an earlier program of this folder wrote are no change of the code.
+    if git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}"):
+        commit += "-dirty"
     return {
         "command": " ".join(["python", sys.argv[0], *map(short, sys.argv[1:])]),
         "nvcodec": nvcodec.__version__,
