@@ -153,7 +153,7 @@ def test_any_size_comes_back(tmp_path, width, height, n_frames):
 
 @pytest.mark.parametrize(
     "target",
-    [Target(bpp=0.6), Target(bpp=3.0), Target(size=900), Target(bitrate=30_000.0)],
+    [Target(bpp=0.6), Target(bpp=2.0), Target(size=900), Target(bitrate=30_000.0)],
     ids=str,
 )
 def test_the_file_ends_within_two_percent_below_the_target(tmp_path, target):
@@ -168,6 +168,20 @@ def test_the_file_ends_within_two_percent_below_the_target(tmp_path, target):
     most = next(value for value in most.values() if value)
     assert result.target_bytes == int(most)
     assert 0.98 * int(most) <= len(data) <= most
+
+
+def test_bytes_that_a_network_has_no_use_for_are_not_spent(tmp_path):
+    frames, said = moving_frames(6, 64, 48), []
+    asked = options(40, target=Target(bpp=1.0), n_params=4000)
+    data, result, _ = encode_frames(tmp_path, frames, asked)
+    more, spent, _ = encode_frames(
+        tmp_path, frames, dataclasses.replace(asked, target=Target(bpp=60.0)), listener=said.append
+    )
+    assert spent.psnr_db > result.psnr_db
+    assert len(data) < len(more) < 0.98 * spent.target_bytes
+    (warning,) = [event.message for event in said if isinstance(event, Log)]
+    assert f"the file has {len(more):,} bytes" in warning
+    assert "--params gives it more" in warning
 
 
 def test_psnr_target_is_reached(tmp_path):

@@ -170,6 +170,16 @@ def test_fit_size_lands_just_under_the_target(max_bytes):
     assert 0.98 * max_bytes <= n_bytes <= max_bytes
 
 
+def test_finer_steps_do_not_cut_the_largest_values():
+    model = small_model()
+    quantizer = make_quantizer(model)
+    parameters = {name: 1000 * p.detach() for name, p in model.named_parameters()}
+    for q in quantizer.quantize(parameters, octaves=-12.0):
+        exact = parameters[q.spec.name].numpy()
+        assert np.abs(q.symbols).max() <= 32767
+        np.testing.assert_allclose(dequantize(q), exact, atol=1e-4 * np.abs(exact).max())
+
+
 def test_fit_size_says_when_nothing_fits():
     assert fit_small(4) is None
 

@@ -239,9 +239,17 @@ class Quantizer(nn.Module):
         tensors = []
         for name, spec in self.specs.items():
             log2_step = self.log_step[self.rows[name]].double().cpu().numpy() * _LOG2E
-            steps = step_index(np.exp2(log2_step + octaves))
+            wanted = np.exp2(log2_step + octaves)
+            value = parameters[name].double()
+            if octaves < 0:
+                # Not finer than the largest symbol allows, or the largest values would be cut; the
+                # nearest eighth of an octave may be a sixteenth finer.
+                largest = self._rows(name, value).abs().amax(1).cpu().numpy()
+                finest = largest / self.cap[name] * 2 ** (1 / 16)
+                wanted = np.maximum(wanted, np.minimum(finest, np.exp2(log2_step)))
+            steps = step_index(wanted)
             size = step_size(steps).reshape(spec.row_shape)
-            exact = parameters[name].double().cpu().numpy() / size
+            exact = value.cpu().numpy() / size
             magnitude = np.ceil(np.abs(exact) - 0.5 - deadzone).clip(0, self.cap[name])
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))

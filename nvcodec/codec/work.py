@@ -35,6 +35,7 @@ from nvcodec.codec.checkpoint import save_checkpoint
 from nvcodec.codec.choose import check_color, choose_arch
 from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
+from nvcodec.codec.evaluate import mean_psnr_db
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
@@ -65,6 +66,8 @@ _PATIENCE_S = 2.0
 _PREPARATION_SHARE = 0.2
 """Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
+_TOLERANCE = 0.02
+"""How much smaller than the target a file may be without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,13 +421,39 @@ class EncodeWork:
         if plan.max_bytes is None:
             return self.file(plan, fit.quantized())
         tensors = fit_size(
-            fit.quantized, lambda tensors: len(self.file(plan, tensors)), plan.max_bytes
+            fit.quantized,
+            lambda tensors: len(self.file(plan, tensors)),
+            plan.max_bytes,
+            tolerance=_TOLERANCE,
         )
         if tensors is None:
             raise ResourceError(
                 f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
             )
-        return self.file(plan, tensors)
+        data = self.file(plan, tensors)
+        trained = fit.quantized()
+        as_trained = self.file(plan, trained)
+        if len(as_trained) < len(data) and self._psnr_db(fit, trained) >= self._psnr_db(
+            fit, tensors
+        ):
+            # Finer steps fill the target, but what was trained with its steps may like no others.
+            data = as_trained
+        if len(data) < (1 - _TOLERANCE) * plan.max_bytes:
+            message = (
+                f"the file has {len(data):,} bytes, {len(data) / plan.max_bytes:.0%} of the target:"
+                f" a network of {plan.n_params:,} parameters gains nothing from more; "
+                "--params gives it more of them, a slower --preset more time"
+            )
+            self.listener(Log(level="warning", message=message))
+        return data
+
+    @torch.inference_mode()
+    def _psnr_db(self, fit: Fit, tensors: list[QTensor]) -> float:
+        """Return the PSNR of all frames that a network of these tensors draws."""
+        model = deepcopy(fit.model)
+        load_tensors(model, tensors)
+        depth = self.source.info.bit_depth
+        return mean_psnr_db(model, self.frames, self.mask, self.planes, depth)
 
     @torch.inference_mode()
     def measure_float(self, fit: Fit) -> QualityMeter:
