@@ -141,6 +141,7 @@ def plain_frame(model, t):
         {"motion": 0},
         {"motion": 1, "detail_channels": 0},
         {"output": 0, "kernel": 5, "detail_channels": 2},
+        {"slow_shift": 1, "grid_channels": (2, 1, 2, 1), "n_frames": 11},
     ],
 )
 def test_draw_equals_the_formula(changes):
@@ -168,9 +169,28 @@ def test_configs_of_the_first_version_are_as_they_were():
     assert fields.unpack(CanvasConfig, fields.ByteReader(packed + b"\0", "a config")) == old
 
 
+def test_what_lasts_longer_has_finer_cells():
+    def shapes(**changes):
+        model = small_model(n_frames=21, height=200, width=300, **changes)
+        return [tuple(grid.shape) for grid in (model.grid, *model.slow_grids)]
+
+    assert shapes(grid_channels=(1, 2, 3), slow_shift=2) == [
+        (21, 1, 9, 13), (6, 2, 17, 25), (2, 3, 34, 50),
+    ]  # fmt: skip
+    # Never finer than the first stage.
+    assert shapes(grid_channels=(1, 1, 1, 1), slow_shift=3)[2:] == [(1, 1, 34, 50)] * 2
+    assert shapes(grid_channels=(1, 1, 1)) == [(21, 1, 9, 13), (11, 1, 5, 7), (6, 1, 3, 4)]
+
+
+def test_slow_grids_have_as_many_entries_as_the_budget_bears():
+    budgets = (90_000, 102_000, 152_000, 253_000, 500_000)
+    assert [Canvas.solve(n, 132, 180, 320).slow_shift for n in budgets] == [0, 4, 3, 2, 2]
+    assert Canvas.solve(253_000, 132, 180, 320, slow_shift=0).slow_shift == 0
+
+
 def test_a_canvas_of_full_resolution_needs_a_budget():
     assert Canvas.solve(90_000, 132, 180, 320).detail_channels == 0
-    assert Canvas.solve(235_000, 132, 180, 320).detail_channels == 1
+    assert Canvas.solve(240_000, 132, 180, 320).detail_channels == 1
     assert Canvas.solve(235_000, 132, 180, 320, detail_channels=0).detail_channels == 0
 
 
@@ -213,14 +233,14 @@ def test_what_a_network_may_not_grow_by_goes_into_canvases():
     assert large.widths == small.widths
     assert large.canvas_channels > small.canvas_channels
     # Of a small frame it is the network alone that says how many values there are.
-    more, most = (Canvas.solve(n, 132, 180, 320) for n in (900_000, 2_000_000))
+    more, most = (Canvas.solve(n, 132, 180, 320) for n in (1_300_000, 2_000_000))
     assert (more.widths, more.canvas_channels) == (most.widths, most.canvas_channels)
     free = Canvas.solve(1_000_000, 132, 180, 320, widths=(114, 57))
     assert free.widths == (114, 57)
 
 
 def test_a_fine_flow_needs_a_budget():
-    shifts = [Canvas.solve(n, 132, 180, 320).flow_shift for n in (90_000, 290_000, 500_000)]
+    shifts = [Canvas.solve(n, 132, 180, 320).flow_shift for n in (90_000, 290_000, 700_000)]
     assert shifts == [3, 3, 2]
     assert Canvas.solve(500_000, 132, 180, 320, flow_shift=3).flow_shift == 3
     assert Canvas.solve(290_000, 1, 16, 16).flow_shift == 0

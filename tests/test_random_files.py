@@ -107,6 +107,7 @@ CONFIGS = {
                 "expansion": st.integers(1, 3),
                 "kernel": ODD,
                 "motion": st.integers(0, 1),
+                "slow_shift": st.integers(0, 4),
             }
         )
     ),

@@ -41,7 +41,11 @@ MAX_WIDTH = 255
 MAX_STAGES = 5
 _BASE_CELLS = 3600
 _GRID_SHIFT = 2
-"""log2 of the cells of the finest time grid; each slower one has cells twice as large."""
+"""log2 of the size of the cells of the grid that has an entry for every frame."""
+_SLOW_SHIFTS = (2, 3, 4)
+_SLOW_SHARE = 0.85
+"""Slow grids take the first of these shifts with which the smallest network has at most this share
+of all values; else they are of the old kind."""
 _DETAIL_SHARE = 0.3
 """A canvas of full resolution pays where the frame has at most this share of all values."""
 _FLOW_SHARE = 0.2
@@ -72,6 +76,9 @@ class CanvasConfig:
     output: int = choice(OUTPUT_NAMES, "last function", 1)
     detail_channels: int = u8(0, 255, "channels of the canvas of full resolution", 1, absent=0)
     flow_shift: int = u8(0, 6, "log2 of the size of a flow's cells", 3, absent=3)
+    slow_shift: int = u8(
+        0, 7, "log2 of how much longer each slower time grid's entries last", 0, absent=0
+    )
 
 
 class Block(nn.Module):
@@ -120,10 +127,11 @@ class Canvas(VideoModel):
         if config.detail_channels:
             size = _enlarge(self.sizes[-1], config.margin_percent)
             self.detail = nn.Parameter(_faint(config.detail_channels, *size))
-        self.slow_grids = nn.ParameterList(
-            _faint(-(-n_frames >> i), channels, *_reduce(base, _GRID_SHIFT + i))
-            for i, channels in enumerate(slow, 1)
-        )
+        self.slow_grids = nn.ParameterList()
+        for i, channels in enumerate(slow, 1):
+            time_shift, cell_shift = _slow_shifts(i, config.slow_shift)
+            size = _reduce(base, cell_shift)
+            self.slow_grids.append(_faint(-(-n_frames >> time_shift), channels, *size))
         self.canvases = nn.ParameterList(
             _faint(channels, *_enlarge(size, config.margin_percent))
             for channels, size in zip(config.canvas_channels, self.sizes[:-1], strict=True)
@@ -254,7 +262,7 @@ class Canvas(VideoModel):
     @classmethod
     def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
         """Return the smallest Config with these options."""
-        parsed = {"detail_channels": 0} | parse_options(cls, options, solved="")
+        parsed = {"detail_channels": 0, "slow_shift": 0} | parse_options(cls, options, solved="")
         return _fill_options(1, 1, _count_stages(parsed, height, width), parsed)
 
     @classmethod
@@ -266,8 +274,17 @@ class Canvas(VideoModel):
         n_stages = _count_stages(parsed, height, width)
         if height * width > _DETAIL_SHARE * n_params:
             parsed = {"detail_channels": 0} | parsed
-        least = _fill_options(1, 1, n_stages, parsed)
-        n_spare = n_params - count_params(shape_only(cls, least, n_frames, height, width))
+
+        def smallest(slow_shift: int) -> CanvasConfig:
+            return _fill_options(1, 1, n_stages, {"slow_shift": slow_shift} | parsed)
+
+        def count_least(slow_shift: int) -> int:
+            return count_params(shape_only(cls, smallest(slow_shift), n_frames, height, width))
+
+        fitting = (i for i in _SLOW_SHIFTS if count_least(i) <= _SLOW_SHARE * n_params)
+        slow_shift = next(fitting, 0)
+        least, n_spare = smallest(slow_shift), n_params - count_least(slow_shift)
+        parsed = {"slow_shift": slow_shift} | parsed
         base = grid_size(least.strides, height, width)
         shift = _COARSEST_FLOW
         while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_spare:
@@ -317,6 +334,7 @@ def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) 
         "strides": (2,) * n_stages,
         "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),
+        "slow_shift": _SLOW_SHIFTS[0],
     } | options
     return CanvasConfig(**filled)
 
@@ -331,6 +349,17 @@ def _faint(*shape: int) -> Tensor:
 def _reduce(size: tuple[int, int], shift: int) -> tuple[int, int]:
     """Return the size of a grid whose cells are squares of 2^shift."""
     return -(-size[0] >> shift), -(-size[1] >> shift)
+
+
+def _slow_shifts(number: int, slow_shift: int) -> tuple[int, int]:
+    """Return log2 of the frames of an entry of a slow grid, counted from 1, and of its cells' size.
+
+    What lasts longer is worth finer cells, those of the first stage's grid at most. Files of old
+    have a shift of 0, and cells that grow.
+    """
+    if slow_shift == 0:
+        return number, _GRID_SHIFT + number
+    return number * slow_shift, max(0, _GRID_SHIFT - number)
 
 
 def _enlarge(size: tuple[int, int], margin_percent: int) -> tuple[int, int]:

@@ -397,8 +397,9 @@ class Canvas(Network):
         ("output", "u8", 0, 2),
         ("detail_channels", "u8", 0, 255),
         ("flow_shift", "u8", 0, 6),
+        ("slow_shift", "u8", 0, 7),
     )
-    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3}
+    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3, "slow_shift": 0}
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -418,9 +419,11 @@ class Canvas(Network):
             size = math.ceil(h / cell), math.ceil(w / cell)
             self.shapes.append(("flow", (n_frames, 2, *size), True))
         for i, g in enumerate(grids):
-            size = (math.ceil(h / 2 ** (i + 2)), math.ceil(w / 2 ** (i + 2)))
+            k = config["slow_shift"]
+            a, b = (k * i, max(0, 2 - i)) if k else (i, i + 2)
+            size = (math.ceil(h / 2**b), math.ceil(w / 2**b))
             name = f"slow_grids.{i - 1}" if i else "grid"
-            self.shapes.append((name, (math.ceil(n_frames / 2**i), g, *size), i == 0))
+            self.shapes.append((name, (math.ceil(n_frames / 2**a), g, *size), i == 0))
             if i == 0 and detail:
                 size = tuple(-(-side * (100 + p) // 100) for side in self.sizes[-1])
                 self.shapes.append(("detail", (detail, *size), False))

@@ -196,6 +196,10 @@ COMMON: dict[str, Recipe] = {
         "Canvas whose canvases are coded as pictures",
         lambda: encoded("canvas", 9000, frames=moving_frames(6, 96, 64), passes=60),
     ),
+    "canvas-finer": (
+        "Canvas as the encoder writes it by default: the slower a time grid, the finer",
+        lambda: encoded("canvas", 9000),
+    ),
     "hinerv": (
         "HiNeRV with two stages, a base grid over three of nine frames",
         lambda: encoded(
@@ -409,6 +413,14 @@ UNCOMMON: dict[str, Recipe] = {
     "canvas-grids": option(
         "canvas", "Four time grids over 9 frames", grid_channels=(2, 2, 1, 1),
         size={"n_frames": 9},
+    ),
+    "canvas-slow": option(
+        "canvas", "Three time grids, the slower the finer, over 9 frames", grid_channels=(2, 1, 2),
+        slow_shift=2, size={"n_frames": 9},
+    ),
+    "canvas-slow-odd": option(
+        "canvas", "Four time grids of which the two slowest have the finest cells, odd frames",
+        grid_channels=(1, 2, 1, 1), slow_shift=1, size=ODD | {"n_frames": 9},
     ),
     "canvas-grid": option("canvas", "One time grid, no blocks", grid_channels=(3,), depths=(0, 0)),
     "canvas-blocks": option(
