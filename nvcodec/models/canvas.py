@@ -1,10 +1,10 @@
 """Canvas: feature pictures larger than the frame, moved by each frame's camera motion.
 
 What stays in the scene is kept once, in static canvases that every frame sees through its own
-affine map and a coarse flow; what changes lives in small grids over time (HiNeRV, arXiv
-2306.09818; NVRC, arXiv 2409.07414). ConvNeXt blocks at low resolutions and PixelShuffle turn both
-into a picture. Detail comes from a canvas of the full resolution: PixelShuffle cannot place what
-moves by parts of its cells.
+affine map and a coarse flow; what changes lives in grids over time (HiNeRV, arXiv 2306.09818; NVRC,
+arXiv 2409.07414), whose cells are the finer the longer an entry lasts. ConvNeXt blocks at low
+resolutions and PixelShuffle turn both into a picture. Detail comes from a canvas of the full
+resolution: PixelShuffle cannot place what moves by parts of its cells.
 """
 
 from __future__ import annotations
