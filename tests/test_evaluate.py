@@ -32,19 +32,27 @@ def clip(tmp_path_factory):
 
 
 def test_the_best_network_is_written(clip):
-    seen = []
-    _, result = nvcodec.encode(clip, None, RESTLESS, device="cpu", listener=seen.append)
-    found = {
-        event.done: event.psnr_db
-        for event in seen
-        if isinstance(event, Progress) and event.stage == "evaluate"
-    }
-    assert list(found) == [4, 8, 12, 16]
-    assert max(found.values()) > found[16]
-    assert result.float_psnr_db == pytest.approx(max(found.values()), abs=0.02)
+    # Which runs get worse differs from CPU to CPU.
+    for seed in range(20):
+        seen = []
+        options = replace(RESTLESS, lr=0.06, seed=seed)
+        _, result = nvcodec.encode(clip, None, options, device="cpu", listener=seen.append)
+        found = {
+            event.done: event.psnr_db
+            for event in seen
+            if isinstance(event, Progress) and event.stage == "evaluate"
+        }
+        assert list(found) == [4, 8, 12, 16]
+        # The network of step 4 is forgotten when weights are removed after it.
+        best = max(found[8], found[12])
+        if best > found[16] + 0.03:
+            break
+    else:
+        pytest.fail("no run got worse")
+    assert result.float_psnr_db == pytest.approx(best, abs=0.02)
     said = [event.message for event in seen if isinstance(event, Log)]
     assert f"step 4: {found[4]:.2f} dB over all frames" in said
-    assert said[-1].endswith(f"; {max(found.values()):.2f} dB is kept")
+    assert said[-1].endswith(f"; {best:.2f} dB is kept")
 
 
 def test_a_resumed_run_keeps_the_best_of_before(clip, tmp_path):
