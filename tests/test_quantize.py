@@ -161,6 +161,8 @@ def fit_small(max_bytes):
         lambda octaves, deadzone: quantizer.quantize(parameters, octaves, deadzone),
         lambda tensors: len(pack_tensors(tensors)),
         max_bytes,
+        # The finer, the better.
+        psnr_db=lambda tensors: len(pack_tensors(tensors)),
     )
 
 

@@ -37,6 +37,8 @@ class RateController:
         self.pressure = self.mu * math.exp(max(-1.0, min(1.0, 30 * error)))
 
 
+TOLERANCE = 0.02
+"""How much smaller than the target a file may be."""
 MAX_DEADZONE = 0.25
 SMALL_DEADZONE = 2.0**-8
 _LEAST_DEADZONE = 2.0**-20
@@ -47,8 +49,7 @@ def fit_size(
     quantize: Callable[[float, float], list[QTensor]],
     measure: Callable[[list[QTensor]], int],
     max_bytes: int,
-    *,
-    tolerance: float = 0.02,
+    psnr_db: Callable[[list[QTensor]], float],
 ) -> list[QTensor] | None:
     """Return the rounded network whose file has at most max_bytes and at most 2 % fewer.
 
@@ -56,10 +57,11 @@ def fit_size(
     gives the bytes of the whole file. The steps that training used come first. Training leaves many
     values at the edge between two integers, so that a tiny deadzone saves up to some percent at
     little cost; then come slightly scaled steps, with a deadzone that bridges what the eighths of
-    an octave leave open (figures in benchmarks/NOTES.md). Returns None when the coarsest steps give
-    too much.
+    an octave leave open (figures in benchmarks/NOTES.md). Where training leaves more than 2 %,
+    finer steps fill it only if psnr_db(tensors) says that they draw better. Returns None when the
+    coarsest steps give too much.
     """
-    enough = (1 - tolerance) * max_bytes
+    enough = (1 - TOLERANCE) * max_bytes
     best: tuple[int, list[QTensor]] | None = None
 
     def attempt(octaves: float, deadzone: float) -> bool:
@@ -78,7 +80,7 @@ def fit_size(
         """Bisect the deadzone's logarithm at steps that give slightly too much."""
         low, high = _LEAST_DEADZONE, largest
         for _ in range(8):
-            if best is not None and best[0] >= max_bytes * (1 - tolerance / 8):
+            if best is not None and best[0] >= max_bytes * (1 - TOLERANCE / 8):
                 return
             middle = math.sqrt(low * high)
             low, high = (low, middle) if attempt(octaves, middle) else (middle, high)
@@ -88,6 +90,7 @@ def fit_size(
         narrow(0.0, SMALL_DEADZONE)
     if done():
         return best[1] if best else None
+    as_trained = best[1] if fits and best else None
     finest = 0.0
     width = -0.0625 if fits else 0.0625
     while abs(finest) < MAX_OCTAVES and attempt(finest + width, 0.0) == fits:
@@ -101,4 +104,8 @@ def fit_size(
         low, high = (low, middle) if attempt(middle, 0.0) else (middle, high)
     if not done():
         narrow(low, MAX_DEADZONE)
-    return best[1] if best else None
+    found = best[1] if best else None
+    if as_trained is None or found is None or found is as_trained:
+        return found
+    # What was trained with its steps may like no others.
+    return max(as_trained, found, key=psnr_db)

@@ -42,7 +42,7 @@ from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
-from nvcodec.codec.rate import fit_size
+from nvcodec.codec.rate import TOLERANCE, fit_size
 from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.depth import RGB, Samples, peak
@@ -66,8 +66,6 @@ _PATIENCE_S = 2.0
 _PREPARATION_SHARE = 0.2
 """Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
-_TOLERANCE = 0.02
-"""How much smaller than the target a file may be without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,21 +422,14 @@ class EncodeWork:
             fit.quantized,
             lambda tensors: len(self.file(plan, tensors)),
             plan.max_bytes,
-            tolerance=_TOLERANCE,
+            lambda tensors: self._psnr_db(fit, tensors),
         )
         if tensors is None:
             raise ResourceError(
                 f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
             )
         data = self.file(plan, tensors)
-        trained = fit.quantized()
-        as_trained = self.file(plan, trained)
-        if len(as_trained) < len(data) and self._psnr_db(fit, trained) >= self._psnr_db(
-            fit, tensors
-        ):
-            # Finer steps fill the target, but what was trained with its steps may like no others.
-            data = as_trained
-        if len(data) < (1 - _TOLERANCE) * plan.max_bytes:
+        if len(data) < (1 - TOLERANCE) * plan.max_bytes:
             message = (
                 f"the file has {len(data):,} bytes, {len(data) / plan.max_bytes:.0%} of the target:"
                 f" a network of {plan.n_params:,} parameters gains nothing from more; "

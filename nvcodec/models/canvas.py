@@ -274,16 +274,12 @@ class Canvas(VideoModel):
         n_stages = _count_stages(parsed, height, width)
         if height * width > _DETAIL_SHARE * n_params:
             parsed = {"detail_channels": 0} | parsed
-
-        def smallest(slow_shift: int) -> CanvasConfig:
-            return _fill_options(1, 1, n_stages, {"slow_shift": slow_shift} | parsed)
-
-        def count_least(slow_shift: int) -> int:
-            return count_params(shape_only(cls, smallest(slow_shift), n_frames, height, width))
-
-        fitting = (i for i in _SLOW_SHIFTS if count_least(i) <= _SLOW_SHARE * n_params)
-        slow_shift = next(fitting, 0)
-        least, n_spare = smallest(slow_shift), n_params - count_least(slow_shift)
+        for slow_shift in (*_SLOW_SHIFTS, 0):
+            least = _fill_options(1, 1, n_stages, {"slow_shift": slow_shift} | parsed)
+            n_least = count_params(shape_only(cls, least, n_frames, height, width))
+            if n_least <= _SLOW_SHARE * n_params:
+                break
+        n_spare = n_params - n_least
         parsed = {"slow_shift": slow_shift} | parsed
         base = grid_size(least.strides, height, width)
         shift = _COARSEST_FLOW
@@ -334,7 +330,6 @@ def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) 
         "strides": (2,) * n_stages,
         "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),
-        "slow_shift": _SLOW_SHIFTS[0],
     } | options
     return CanvasConfig(**filled)
 
