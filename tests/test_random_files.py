@@ -108,6 +108,7 @@ CONFIGS = {
                 "kernel": ODD,
                 "motion": st.integers(0, 1),
                 "slow_shift": st.integers(0, 4),
+                "dct_shift": st.integers(0, 3),
             }
         )
     ),

@@ -171,7 +171,7 @@ def test_every_choice_has_a_vector():
                 for name in ("chroma", "siting", "full_range"):
                     seen["planes", name].add(reference(path)[0].header[name])
     assert seen["row axis"] == {None, 0, 1}
-    assert seen["mode"] == {0, 1, 2, 3}
+    assert seen["mode"] == {0, 1, 2, 3, 4}
     assert {0, 255} <= seen["step"]
     assert {0, 1, 63} <= seen["scale"]
     assert seen["planes", "chroma"] == {420, 422, 444, 400}

@@ -69,13 +69,21 @@ def plan(symbols: Ints) -> Prediction:
             values, counts = np.unique(chosen, return_counts=True)
             if values.size:
                 costs[index] += counts @ shifted_costs(values, shift)
+    scales, bits = best_scales(costs, np.isin(np.arange(N_LEVELS), level))
+    return Prediction(weights, scales, bits)
+
+
+def best_scales(
+    costs: NDArray[np.float64], used: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], float]:
+    """Return the scale index of each level, and the bits, from costs (N_LEVELS, N_SCALES).
+
+    A level that does not occur takes the scale of the one before it, which costs least to say.
+    """
     scales = costs.argmin(axis=1).astype(np.uint8)
-    used = np.isin(np.arange(N_LEVELS), level)
-    # A level that does not occur takes the scale of the one before it, which costs least to say.
     last = np.maximum.accumulate(np.where(used, np.arange(N_LEVELS), -1))
     scales = scales[np.where(last < 0, np.argmax(used), last)]
-    bits = float(costs[used, scales[used]].sum())
-    return Prediction(weights, scales, bits)
+    return scales, float(costs[used, scales[used]].sum())
 
 
 def write(writer: SymbolWriter, symbols: Ints, prediction: Prediction) -> None:
@@ -86,7 +94,7 @@ def write(writer: SymbolWriter, symbols: Ints, prediction: Prediction) -> None:
     height, width = symbols.shape[-2:]
     for row, column in _waves(height, width):
         where = _places(symbols.size // (height * width), height, width, row, column)
-        for k, shift, members in _groups(scale[where], fraction[where]):
+        for k, shift, members in groups(scale[where], fraction[where]):
             writer.laplace(residual[where[members]], k, shift)
 
 
@@ -107,7 +115,7 @@ def read(
         where = _places(n, high, wide, row + _ROWS_BEFORE, column + _COLUMNS_BEFORE)
         centre, fraction, level = _context(padded[where + back], weights)
         residual = np.zeros_like(centre)
-        for k, shift, members in _groups(table[level], fraction):
+        for k, shift, members in groups(table[level], fraction):
             residual[members] = reader.laplace(len(members), k, shift)
         padded[where] = _wrap(centre + np.where(fraction < 0, -residual, residual))
     inner = padded.reshape(n, high, wide)[:, _ROWS_BEFORE:, _COLUMNS_BEFORE:-_COLUMNS_AFTER]
@@ -143,8 +151,12 @@ def _context(near: Ints, weights: Ints) -> tuple[Ints, Ints, Ints]:
     """
     quarters = (weights @ near + _QUARTER // 2) // _QUARTER
     centre = (quarters + 2) >> 2
-    level = _EDGES.searchsorted(_COUNTS @ np.abs(near), side="right")
-    return centre, quarters - 4 * centre, level
+    return centre, quarters - 4 * centre, level_of(_COUNTS @ np.abs(near))
+
+
+def level_of(activity: Ints) -> Ints:
+    """Return the levels 0 to N_LEVELS - 1 of activities."""
+    return _EDGES.searchsorted(activity, side="right")
 
 
 def _residual(symbols: Ints, centre: Ints, fraction: Ints) -> Ints:
@@ -174,7 +186,7 @@ def _places(n: int, height: int, width: int, row: Ints, column: Ints) -> Ints:
     return (pictures + (row * width + column)).ravel()
 
 
-def _groups(scale: Ints, fraction: Ints) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
+def groups(scale: Ints, fraction: Ints) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
     """Yield scale index, quarters of the mean (0 to 2) and places of what one table codes."""
     key = 3 * scale + np.abs(fraction)
     order = key.argsort(kind="stable")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nvcodec.bitstream import prediction
+from nvcodec.bitstream import frequencies, prediction
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 from nvcodec.bitstream.laplace import N_SCALES, best_scale_index, scale_costs
 from nvcodec.errors import CorruptError, LimitError
@@ -34,9 +34,8 @@ _INT16 = (-(1 << 15), (1 << 15) - 1)
 _MAX_RANK = 6
 _MAX_ROW_AXES = 2
 _MAX_SMOOTHED_ROWS = 1 << 14
-_ROWS, _DIFFERENCES, _PICTURES, _PICTURE_DIFFERENCES = range(4)
+_ROWS, _DIFFERENCES, _PICTURES, _PICTURE_DIFFERENCES, _FREQUENCIES = range(5)
 _OVER_TIME = (_DIFFERENCES, _PICTURE_DIFFERENCES)
-_AS_PICTURES = (_PICTURES, _PICTURE_DIFFERENCES)
 # a scale index that differs by 1 or 2 from its neighbour is typical: b = 1 for a first guess
 _TYPICAL_DELTA_SCALE = 16
 
@@ -52,6 +51,8 @@ class TensorSpec:
     choice, which readers take from the file."""
     temporal: bool = False
     """Whether axis 0 is time, so that differences along it may be cheaper."""
+    dct_side: int = 0
+    """Side n of the blocks whose DCT coefficients a tensor (..., C n^2, h, w) holds; 0: none."""
 
     @property
     def n_rows(self) -> int:
@@ -141,7 +142,7 @@ def tensors_sha256(tensors: Sequence[QTensor]) -> int:
 def pack_smallest(tensors: Sequence[QTensor]) -> tuple[bytes, bool]:
     """Return the words of tensors, coded as pictures where that is smaller, and whether any is."""
     plans = [_plan(q, predicts=True) for q in tensors]
-    predicts = any(plan.prediction for plan in plans)
+    predicts = any(plan.prediction or plan.spectrum for plan in plans)
     return _write(tensors, plans, predicts), predicts
 
 
@@ -164,13 +165,17 @@ def _write(tensors: Sequence[QTensor], plans: Sequence[_Plan], predicts: bool) -
         if len(modes) > 1:
             writer.uniform(np.array([modes.index(plan.mode)]), len(modes))
         _write_indices(writer, plan.steps, N_STEPS)
+        if plan.spectrum is not None:
+            _write_prediction(writer, plan.spectrum.means)
+            _write_indices(writer, plan.scales, N_SCALES)
+            symbols = plan.coded.astype(np.int64)
+            frequencies.write(writer, symbols, q.spec.dct_side, plan.spectrum)
+            continue
         if plan.prediction is not None:
-            weights = plan.prediction.weights
-            writer.uniform(weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
-        _write_indices(writer, plan.scales, N_SCALES)
-        if plan.prediction is not None:
+            _write_prediction(writer, plan.prediction)
             prediction.write(writer, plan.coded.astype(np.int64), plan.prediction)
             continue
+        _write_indices(writer, plan.scales, N_SCALES)
         for k in range(1, N_SCALES):
             writer.laplace(plan.coded[plan.scales == k], k)
     return writer.finish()
@@ -215,6 +220,7 @@ class _Plan:
     symbol_bits: float
     side_bits: float
     prediction: prediction.Prediction | None = None
+    spectrum: frequencies.Spectrum | None = None
 
 
 def _modes(spec: TensorSpec, predicts: bool) -> list[int]:
@@ -222,7 +228,9 @@ def _modes(spec: TensorSpec, predicts: bool) -> list[int]:
     modes = [_ROWS]
     if spec.temporal:
         modes.append(_DIFFERENCES)
-    if predicts and prediction.is_picture(spec.shape):
+    if predicts and spec.dct_side:
+        modes.append(_FREQUENCIES)
+    elif predicts and prediction.is_picture(spec.shape):
         modes.append(_PICTURES)
         if spec.temporal:
             modes.append(_PICTURE_DIFFERENCES)
@@ -236,13 +244,13 @@ def _plan(q: QTensor, predicts: bool) -> _Plan:
     modes = _modes(q.spec, predicts)
     side_bits = math.log2(1 + min(len(q.spec.shape), _MAX_ROW_AXES)) + math.log2(len(modes))
     side_bits += _index_bits(q.steps, N_STEPS)
-    coded = {_ROWS: symbols, _PICTURES: symbols}
+    coded = {_ROWS: symbols, _PICTURES: symbols, _FREQUENCIES: symbols}
     if q.spec.temporal:
         differences = np.diff(symbols, axis=0, prepend=0)
         if _INT16[0] <= differences.min() and differences.max() <= _INT16[1]:
             coded |= {_DIFFERENCES: differences, _PICTURE_DIFFERENCES: differences}
     plans = [
-        (_plan_pictures if mode in _AS_PICTURES else _plan_rows)(q, mode, coded[mode], side_bits)
+        _PLANNERS.get(mode, _plan_rows)(q, mode, coded[mode], side_bits)
         for mode in modes
         if mode in coded
     ]
@@ -266,10 +274,23 @@ def _check_tensor(q: QTensor) -> None:
 
 def _plan_pictures(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
     found = prediction.plan(symbols)
-    side_bits += _index_bits(found.scales, N_SCALES)
-    side_bits += len(found.weights) * math.log2(prediction.N_WEIGHTS)
+    side_bits += _prediction_bits(found)
     bits = found.symbol_bits
     return _Plan(mode, symbols, found.scales, q.steps, bits, side_bits, found)
+
+
+def _plan_frequencies(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
+    found = frequencies.plan(symbols, q.spec.dct_side)
+    side_bits += _prediction_bits(found.means) + _index_bits(found.scales, N_SCALES)
+    bits = found.symbol_bits
+    return _Plan(mode, symbols, found.scales, q.steps, bits, side_bits, spectrum=found)
+
+
+_PLANNERS = {
+    _PICTURES: _plan_pictures,
+    _PICTURE_DIFFERENCES: _plan_pictures,
+    _FREQUENCIES: _plan_frequencies,
+}
 
 
 def _plan_rows(q: QTensor, mode: int, symbols: NDArray[np.int64], side_bits: float) -> _Plan:
@@ -339,6 +360,16 @@ def _index_bits(indices: NDArray[np.uint8], n: int) -> float:
     return math.log2(n) + math.log2(N_SCALES) + float(costs.min())
 
 
+def _prediction_bits(found: prediction.Prediction) -> float:
+    n_weights = len(found.weights)
+    return _index_bits(found.scales, N_SCALES) + n_weights * math.log2(prediction.N_WEIGHTS)
+
+
+def _write_prediction(writer: SymbolWriter, found: prediction.Prediction) -> None:
+    writer.uniform(found.weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
+    _write_indices(writer, found.scales, N_SCALES)
+
+
 def _write_indices(writer: SymbolWriter, indices: NDArray[np.uint8], n: int) -> None:
     writer.uniform(indices[:1], n)
     if len(indices) > 1:
@@ -369,7 +400,7 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTen
     modes = _modes(spec, predicts)
     mode = modes[int(reader.uniform(1, len(modes))[0])] if len(modes) > 1 else modes[0]
     steps = _read_indices(reader, f"step ({spec.name})", spec.n_rows, N_STEPS)
-    symbols = (_read_pictures if mode in _AS_PICTURES else _read_rows)(reader, spec)
+    symbols = _READERS.get(mode, _read_rows)(reader, spec)
     if mode in _OVER_TIME:
         sums = np.cumsum(symbols, axis=0, dtype=np.int64)
         if sums.min() < _INT16[0] or sums.max() > _INT16[1]:
@@ -379,11 +410,29 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTen
 
 
 def _read_pictures(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
-    n = len(prediction.NEIGHBOURS)
-    weights = reader.uniform(n, prediction.N_WEIGHTS).astype(np.int64)
+    return prediction.read(reader, spec.shape, *_read_prediction(reader, spec))
+
+
+def _read_frequencies(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
+    weights, mean_scales = _read_prediction(reader, spec)
+    scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
+    return frequencies.read(reader, spec.shape, spec.dct_side, weights, mean_scales, scales)
+
+
+_READERS = {
+    _PICTURES: _read_pictures,
+    _PICTURE_DIFFERENCES: _read_pictures,
+    _FREQUENCIES: _read_frequencies,
+}
+
+
+def _read_prediction(
+    reader: SymbolReader, spec: TensorSpec
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    weights = reader.uniform(len(prediction.NEIGHBOURS), prediction.N_WEIGHTS).astype(np.int64)
     weights -= prediction.N_WEIGHTS // 2
     scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
-    return prediction.read(reader, spec.shape, weights, scales)
+    return weights, scales
 
 
 def _read_rows(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:

@@ -437,7 +437,9 @@ class VideoFile:
                 }
                 model.load_state_dict(room, assign=True)
                 load_tensors(model, tensors)
-                self._loaded = (number, place(model, self.device).eval())
+                model = place(model, self.device).eval()
+                model.settle()
+                self._loaded = (number, model)
             return self._loaded[1]
 
     def _draw_all(

@@ -90,12 +90,16 @@ def _context(padded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of every symbol (N, 1, H, W) and its activity level."""
     counts = torch.tensor(ACTIVITY, dtype=padded.dtype, device=padded.device)
     activity = F.conv2d(padded.abs(), _kernel(counts))
+    return F.conv2d(padded, _kernel(weights)), levels(activity)
+
+
+def levels(activity: Tensor) -> Tensor:
+    """Return the levels 0 to N_LEVELS - 1 of activities."""
     largest = LEVEL_EDGES[-1]
-    levels = np.searchsorted(LEVEL_EDGES, np.arange(largest + 1), side="right")
-    table = torch.from_numpy(levels).to(padded.device)
+    of_integers = np.searchsorted(LEVEL_EDGES, np.arange(largest + 1), side="right")
+    table = torch.from_numpy(of_integers).to(activity.device)
     # Values that are no numbers make the loss none, which the caller looks at.
-    index = activity.nan_to_num(0.0).clamp_max(largest).round().long()
-    return F.conv2d(padded, _kernel(weights)), table[index]
+    return table[activity.nan_to_num(0.0).clamp_max(largest).round().long()]
 
 
 def _kernel(weights: Tensor) -> Tensor:

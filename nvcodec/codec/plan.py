@@ -14,7 +14,7 @@ from nvcodec.codec.options import PRESET_PASSES, EncodeOptions
 from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import UsageError
 from nvcodec.models import ARCHITECTURES
-from nvcodec.models.base import VideoModel, count_params, shape_only
+from nvcodec.models.base import VideoModel, count_params, shape_only, weigh_params
 
 MIN_STEPS = 600
 BITS_PER_PARAM = {"fast": 3.0, "medium": 2.4, "slow": 2.2}
@@ -63,7 +63,7 @@ def smallest_bytes(
     """Return about the fewest bytes that a file of this architecture can have."""
     cls = ARCHITECTURES[arch][1]
     config = cls.smallest(n_frames, height, width, **options)
-    n_params = count_params(shape_only(cls, config, n_frames, height, width))
+    n_params = weigh_params(shape_only(cls, config, n_frames, height, width))
     return overhead_bytes + math.ceil(n_params * _MIN_BITS_PER_PARAM / 8)
 
 

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from nvcodec.bitstream.prediction import N_LEVELS, NEIGHBOURS, is_picture
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
+from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.codec.rate_model import coded
 from nvcodec.models.base import VideoModel
+from nvcodec.models.dct import dct_weights
 
 Mode = Literal["noise", "hard"]
 
@@ -29,6 +31,8 @@ MIN_WEIGHTS_PER_ROW = 128
 _MIN_SCALE = 0.05
 _STEP = 0.25
 """First steps as a share of a row's deviation."""
+_DCT_STEP = 0.5
+"""The same for coefficients of blocks, as a share of the deviation of the picture."""
 _LOG2E = 1 / math.log(2.0)
 
 
@@ -42,11 +46,12 @@ def tensor_specs(model: VideoModel) -> list[TensorSpec]:
             axis: int | None = 1
         elif name.startswith(model.field_names) and len(shape) == 4:
             axis = 1
-        elif len(shape) > 1 and parameter.numel() // shape[0] >= MIN_WEIGHTS_PER_ROW:
-            axis = 0
         else:
-            axis = None
-        specs.append(TensorSpec(name=name, shape=shape, row_axis=axis, temporal=latent))
+            long = len(shape) > 1 and parameter.numel() // shape[0] >= MIN_WEIGHTS_PER_ROW
+            axis = 0 if long or model.dct_side(name) else None
+        dct_side = model.dct_side(name)
+        spec = TensorSpec(name=name, shape=shape, row_axis=axis, temporal=latent, dct_side=dct_side)
+        specs.append(spec)
     return specs
 
 
@@ -70,7 +75,12 @@ class Quantizer(nn.Module):
         picture_names: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.pictures = [spec.name for spec in specs if is_predicted(spec, picture_names)]
+        self.dct_sides = {spec.name: spec.dct_side for spec in specs if spec.dct_side}
+        self.pictures = [
+            spec.name
+            for spec in specs
+            if is_predicted(spec, picture_names) or spec.name in self.dct_sides
+        ]
         self.specs = {spec.name: spec for spec in specs}
         self.cap = {
             spec.name: (1 << ((embed_bits if spec.temporal else weight_bits) - 1)) - 1
@@ -88,6 +98,7 @@ class Quantizer(nn.Module):
         # Not matrices: the optimiser must not take them for weights of a layer.
         self.prediction = nn.Parameter(torch.zeros(n_pictures * len(NEIGHBOURS)))
         self.log_level_scale = nn.Parameter(torch.zeros(n_pictures * N_LEVELS))
+        self.log_frequency_scale = nn.Parameter(torch.zeros(len(self.dct_sides) * N_LEVELS))
         self._index: dict[tuple[tuple[str, torch.Size], ...], tuple[Tensor, Tensor | None]] = {}
 
     def _rows(self, name: str, value: Tensor) -> Tensor:
@@ -125,6 +136,8 @@ class Quantizer(nn.Module):
             rows = self._rows(name, parameters[name].float())
             deviation = rows.square().mean(1).sqrt().clamp_min(1e-6)
             step = step_shares.get(name, _STEP) * deviation
+            if name in self.dct_sides:
+                step = _DCT_STEP * _even_deviations(deviation, self.dct_sides[name])
             step = torch.maximum(step, rows.abs().amax(1) / (self.cap[name] + 0.49))
             self.log_step[self.rows[name]].copy_(step.log())
             if name in steady_names:
@@ -136,7 +149,11 @@ class Quantizer(nn.Module):
             symbols = (parameters[name].float() / steps).round()
             if name in steady_names:
                 symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
-            weights, scales = first_prediction(symbols)
+            if name in self.dct_sides:
+                weights, scales, others = first_spectrum(symbols, self.dct_sides[name])
+                self._frequency_scales(name).copy_(others.log())
+            else:
+                weights, scales = first_prediction(symbols)
             self.prediction.view(-1, len(NEIGHBOURS))[i].copy_(weights)
             self.log_level_scale.view(-1, N_LEVELS)[i].copy_(scales.log())
 
@@ -216,12 +233,19 @@ class Quantizer(nn.Module):
         i = self.pictures.index(name)
         weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
         scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
+        if name in self.dct_sides:
+            others = self._frequency_scales(name).exp() + _MIN_SCALE
+            nats = frequency_nats(symbols, rounded, weights, scales, others, self.dct_sides[name])
+            return symbols * step, nats * _LOG2E
         coded_symbols, neighbours = symbols, rounded
         if before is not None:
             earlier = _rounded(before / step)
             coded_symbols, neighbours = symbols - earlier, rounded - earlier
         nats = picture_nats(coded_symbols, neighbours, weights, scales)
         return symbols * step, nats * _LOG2E
+
+    def _frequency_scales(self, name: str) -> Tensor:
+        return self.log_frequency_scale.view(-1, N_LEVELS)[list(self.dct_sides).index(name)]
 
     def _along_rows(self, name: str, of_rows: Tensor) -> Tensor:
         """Return the values of a tensor's rows, to be multiplied with it."""
@@ -254,6 +278,17 @@ class Quantizer(nn.Module):
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))
         return tensors
+
+
+def _even_deviations(deviation: Tensor, side: int) -> Tensor:
+    """Return deviations of all frequencies (n,) as if each channel had equal ones in the picture.
+
+    Equal errors of all frequencies cost least (reverse water-filling), and they have the weights
+    of `models.dct`.
+    """
+    weights = dct_weights(side).to(deviation).flatten()
+    of_channels = (deviation.view(-1, side * side) * weights).square().mean(1).sqrt()
+    return (of_channels[:, None] / weights).flatten()
 
 
 def _rounded(exact: Tensor) -> Tensor:

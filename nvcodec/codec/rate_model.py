@@ -85,6 +85,29 @@ class _Coded(torch.autograd.Function):
         )
 
 
+def level_nats(symbols: Tensor, scales: Tensor, level: Tensor) -> Tensor:
+    """Return the code length in nats (scalar) of symbols, each of scale scales[level]."""
+    nats: Tensor = _LevelNats.apply(symbols, scales, level)  # type: ignore[no-untyped-call]
+    return nats
+
+
+class _LevelNats(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, symbols: Tensor, scales: Tensor, level: Tensor) -> Tensor:
+        nats, slope, scale_slope = laplace_nats(symbols, scales, level)
+        ctx.save_for_backward(slope, scale_slope, level)
+        ctx.n_levels = len(scales)
+        return nats.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        slope, scale_slope, level = ctx.saved_tensors
+        (from_nats,) = gradients
+        to_scales = scale_slope.new_zeros(ctx.n_levels)
+        to_scales.index_add_(0, level.flatten(), scale_slope.flatten())
+        return from_nats * slope, from_nats * to_scales, None
+
+
 def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return code lengths in nats of (possibly non-integer) x, and their derivatives.
 

@@ -67,6 +67,14 @@ class VideoModel(nn.Module):
         """
         raise NotImplementedError
 
+    def dct_side(self, name: str) -> int:
+        """Return the side of the blocks of which a parameter holds DCT coefficients, 0 for none."""
+        return 0
+
+    def value_weight(self, name: str) -> float:
+        """Return how much a value of a parameter counts towards the size that suits a target."""
+        return 1.0
+
     def draw_samples(self, index: Tensor, bit_depth: int = 8) -> Tensor:
         """Draw the frames with these indices as integers of 8 to 16 bits.
 
@@ -139,6 +147,9 @@ class VideoModel(nn.Module):
                 freeze()
         self.eval()
 
+    def settle(self) -> None:
+        """Prepare to draw with the parameters as they are: what they alone decide is computed."""
+
     def macs_per_frame(self) -> int:
         """Return the multiply-accumulates that one frame costs."""
         raise NotImplementedError
@@ -165,6 +176,11 @@ class VideoModel(nn.Module):
 def count_params(model: VideoModel) -> int:
     """Return the number of values the file carries for this model, latents included."""
     return sum(p.numel() for p in model.parameters())
+
+
+def weigh_params(model: VideoModel) -> float:
+    """Return the number of values of this model, each counted as its `value_weight`."""
+    return sum(model.value_weight(name) * p.numel() for name, p in model.named_parameters())
 
 
 def shape_only(
@@ -211,16 +227,17 @@ def widest(
 ) -> Any:
     """Return build(w) for the largest w of 1..max_width whose model has at most n_params values.
 
-    The count must grow with w. Raises UsageError when even build(1) has more.
+    Values count as `weigh_params` says; the count must grow with w. Raises UsageError when even
+    build(1) has more.
     """
 
-    def count(w: int) -> int:
-        return count_params(shape_only(cls, build(w), n_frames, height, width))
+    def count(w: int) -> float:
+        return weigh_params(shape_only(cls, build(w), n_frames, height, width))
 
     if count(1) > n_params:
         raise UsageError(
-            f"{cls.__name__} needs at least {count(1)} parameters for {n_frames} frames of "
-            f"{width}x{height}, but the target allows {int(n_params)}"
+            f"{cls.__name__} needs at least {math.ceil(count(1))} parameters for {n_frames} frames "
+            f"of {width}x{height}, but the target allows {int(n_params)}"
         )
     low, high = 1, max_width
     while low < high:

@@ -23,11 +23,12 @@ from nvcodec.models import rows
 from nvcodec.models.base import (
     GoOn,
     VideoModel,
-    count_params,
     parse_options,
     shape_only,
+    weigh_params,
     widest,
 )
+from nvcodec.models.dct import inverse_dct
 from nvcodec.models.layers import OUTPUT_NAMES, interpolate_over_time
 from nvcodec.models.local_motion import LOCAL_STEPS, local_motion, luma_side
 from nvcodec.models.looking import look, where
@@ -46,8 +47,18 @@ _SLOW_SHIFTS = (2, 3, 4)
 _SLOW_SHARE = 0.85
 """Slow grids take the first of these shifts with which the smallest network has at most this share
 of all values; else they are of the old kind."""
-_DETAIL_SHARE = 0.3
-"""A canvas of full resolution pays where the frame has at most this share of all values."""
+_DCT_SHIFT = 3
+_DETAIL_WEIGHT, _SPARSE_WEIGHT = 0.1, 0.6
+"""How much a coefficient of the canvas of full resolution counts towards the size, and how much any
+other one, or beside such a value of the grid of every frame: most of them are 0."""
+_DCT_SHARE = 0.15
+"""DCT coefficients pay where the frame has at least this share of all values: most of them are 0
+then. With more bits a value, to predict pictures from their neighbours is better."""
+_MIN_BLOCKS, _MIN_BLOCKS_SIDE = 50, 4
+"""Pictures of fewer blocks are stored as they are."""
+_DETAIL_SHARE, _DCT_DETAIL_SHARE = 0.3, 0.8
+"""A canvas of full resolution pays where the frame has at most this share of all values; the second
+one is for coefficients."""
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
@@ -55,6 +66,7 @@ _MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
 """Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
 what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
 allowed. More values then go into canvases."""
+_SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0}
 _MOST_CANVASES = 4
 """How many times as many channels canvases may have where a large frame holds the network back. Of
 a small one, where nothing but `_MAX_MACS` does, finer steps are better than more values."""
@@ -79,6 +91,7 @@ class CanvasConfig:
     slow_shift: int = u8(
         0, 7, "log2 of how much longer each slower time grid's entries last", 0, absent=0
     )
+    dct_shift: int = u8(0, 5, "log2 of the side of DCT blocks, 0 for none", 0, absent=0)
 
 
 class Block(nn.Module):
@@ -108,6 +121,8 @@ class Canvas(VideoModel):
 
     def __init__(self, config: CanvasConfig, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
+        self.dct_sides: dict[str, int] = {}
+        self.settled: dict[str, Tensor] = {}
         n_stages = len(config.widths)
         lengths = {len(config.depths), len(config.strides), len(config.canvas_channels), n_stages}
         if len(lengths) > 1:
@@ -126,17 +141,19 @@ class Canvas(VideoModel):
         self.grid = nn.Parameter(_faint(n_frames, first, *_reduce(base, _GRID_SHIFT)))
         if config.detail_channels:
             size = _enlarge(self.sizes[-1], config.margin_percent)
-            self.detail = nn.Parameter(_faint(config.detail_channels, *size))
+            self.detail = self._picture("detail", config.detail_channels, size)
         self.slow_grids = nn.ParameterList()
         for i, channels in enumerate(slow, 1):
             time_shift, cell_shift = _slow_shifts(i, config.slow_shift)
             size = _reduce(base, cell_shift)
-            self.slow_grids.append(_faint(-(-n_frames >> time_shift), channels, *size))
-        self.canvases = nn.ParameterList(
-            _faint(channels, *_enlarge(size, config.margin_percent))
-            for channels, size in zip(config.canvas_channels, self.sizes[:-1], strict=True)
-            if channels
-        )
+            n_entries = -(-n_frames >> time_shift)
+            self.slow_grids.append(self._picture(f"slow_grids.{i - 1}", channels, size, n_entries))
+        self.canvases = nn.ParameterList()
+        for channels, size in zip(config.canvas_channels, self.sizes[:-1], strict=True):
+            if channels:
+                name = f"canvases.{len(self.canvases)}"
+                larger = _enlarge(size, config.margin_percent)
+                self.canvases.append(self._picture(name, channels, larger))
         c_in = sum(config.grid_channels) + config.canvas_channels[0]
         stems, stages, ups = [], [], []
         for i, c_out in enumerate(config.widths):
@@ -159,6 +176,45 @@ class Canvas(VideoModel):
                 self.mix.weight.fill_(1 / config.detail_channels)
                 # Detail is visible until the network learns where it is not.
                 self.head.bias.view(n_drawn, -1)[3:] = 1  # type: ignore[union-attr]
+
+    def _picture(
+        self, name: str, channels: int, size: tuple[int, int], n_entries: int | None = None
+    ) -> nn.Parameter:
+        """Return a new picture, or one for each entry, as coefficients of blocks where it pays."""
+        shift = self.config.dct_shift
+        height, width = _reduce(size, shift)
+        entries = () if n_entries is None else (n_entries,)
+        too_few = min(height, width) < _MIN_BLOCKS_SIDE or height * width < _MIN_BLOCKS
+        if shift == 0 or too_few:
+            return nn.Parameter(_faint(*entries, channels, *size))
+        self.dct_sides[name] = 1 << shift
+        return nn.Parameter(_faint(*entries, channels << 2 * shift, height, width))
+
+    def _seen(self, name: str, stored: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the pictures that a parameter holds, or at these frames, if it spans time."""
+        settled = self.settled.get(name)
+        held = stored if settled is None else settled
+        if index is not None:
+            held = interpolate_over_time(held, index, self.n_frames)
+        side = self.dct_sides.get(name)
+        return held if side is None or settled is not None else inverse_dct(held, side)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Turn the coefficients of blocks into pictures, so that no frame has to."""
+        for name in self.dct_sides:
+            self.settled[name] = inverse_dct(self.get_parameter(name), self.dct_sides[name])
+
+    def dct_side(self, name: str) -> int:
+        """Return the side of the blocks of which a parameter holds coefficients, 0 for none."""
+        return self.dct_sides.get(name, 0)
+
+    def value_weight(self, name: str) -> float:
+        """Return how much a value of a parameter counts towards the size that suits a target."""
+        if name == "detail" and name in self.dct_sides:
+            return _DETAIL_WEIGHT
+        sparse = name in self.dct_sides or (name == "grid" and self.config.dct_shift > 0)
+        return _SPARSE_WEIGHT if sparse else 1.0
 
     @torch.no_grad()
     def prepare(self, frames: Tensor, peak: int = 255, go_on: GoOn = lambda *_: True) -> None:
@@ -197,10 +253,11 @@ class Canvas(VideoModel):
             latents = {name: getattr(self, name)[index] for name in self.latent_names}
         maps, flow = self._maps(latents["motion"]), latents.get("flow")
         features = [_resize(latents["grid"], self.sizes[0])]
-        for grid in self.slow_grids:
-            slow = interpolate_over_time(grid, index, self.n_frames)
+        for i, grid in enumerate(self.slow_grids):
+            slow = self._seen(f"slow_grids.{i}", grid, index)
             features.append(_resize(slow, self.sizes[0]))
-        canvases, stems = iter(self.canvases), iter(self.stems)
+        canvases = (self._seen(f"canvases.{i}", x) for i, x in enumerate(self.canvases))
+        stems = iter(self.stems)
         if config.canvas_channels[0]:
             features.append(self._look(next(canvases), maps, flow, self.sizes[0]))
         x = next(stems)(torch.cat(features, 1).contiguous(memory_format=torch.channels_last))
@@ -214,7 +271,8 @@ class Canvas(VideoModel):
             x = stage(x)
         detail = None
         if config.detail_channels:
-            detail = self._look(self.detail, maps, flow, self.sizes[-1]), self.mix.weight
+            seen = self._seen("detail", self.detail)
+            detail = self._look(seen, maps, flow, self.sizes[-1]), self.mix.weight
         x = rows.draw(
             x, self.head, config.strides[-1], config.output, detail=detail, bit_depth=bit_depth
         )
@@ -262,7 +320,7 @@ class Canvas(VideoModel):
     @classmethod
     def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
         """Return the smallest Config with these options."""
-        parsed = {"detail_channels": 0, "slow_shift": 0} | parse_options(cls, options, solved="")
+        parsed = _SMALLEST | parse_options(cls, options, solved="")
         return _fill_options(1, 1, _count_stages(parsed, height, width), parsed)
 
     @classmethod
@@ -272,15 +330,19 @@ class Canvas(VideoModel):
         """Return the largest Config with at most n_params values."""
         parsed = parse_options(cls, options, solved="")
         n_stages = _count_stages(parsed, height, width)
-        if height * width > _DETAIL_SHARE * n_params:
-            parsed = {"detail_channels": 0} | parsed
-        for slow_shift in (*_SLOW_SHIFTS, 0):
-            least = _fill_options(1, 1, n_stages, {"slow_shift": slow_shift} | parsed)
-            n_least = count_params(shape_only(cls, least, n_frames, height, width))
+        few = height * width > _DCT_SHARE * n_params
+        share = _DCT_DETAIL_SHARE if parsed.get("dct_shift", few) else _DETAIL_SHARE
+        detailed = height * width <= share * n_params
+        dct = {"dct_shift": _DCT_SHIFT if few else 0}
+        kinds: list[dict[str, Any]] = [dct | {"slow_shift": shift} for shift in _SLOW_SHIFTS]
+        coarse = [kind | {"detail_channels": 0} for kind in kinds]
+        for kind in (*(kinds if detailed else []), *coarse, _SMALLEST):
+            least = _fill_options(1, 1, n_stages, kind | parsed)
+            n_least = weigh_params(shape_only(cls, least, n_frames, height, width))
             if n_least <= _SLOW_SHARE * n_params:
                 break
         n_spare = n_params - n_least
-        parsed = {"slow_shift": slow_shift} | parsed
+        parsed = kind | parsed
         base = grid_size(least.strides, height, width)
         shift = _COARSEST_FLOW
         while shift and 2 * n_frames * math.prod(_reduce(base, shift - 1)) < _FLOW_SHARE * n_spare:

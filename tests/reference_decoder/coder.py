@@ -117,21 +117,35 @@ class Tensor:
 
 
 def read_tensor(
-    decoder: RangeDecoder, shape: tuple[int, ...], temporal: bool, predicts: bool = False
+    decoder: RangeDecoder,
+    shape: tuple[int, ...],
+    temporal: bool,
+    predicts: bool = False,
+    side: int = 0,
 ) -> Tensor:
     size = math.prod(shape)
     axis = decoder.uniform(1 + min(len(shape), 2)) if shape else 0
     n_rows = shape[axis - 1] if axis else 1
     inner = math.prod(shape[axis:]) if axis else size
     pictures = predicts and len(shape) > 2 and min(shape[-2:]) >= 4
-    pictures = pictures and math.prod(shape[-2:]) >= 50
+    pictures = pictures and math.prod(shape[-2:]) >= 50 and not side
     modes = [0, *[1] * temporal, *[2] * pictures, *[3] * (temporal and pictures)]
+    if predicts and side:
+        modes.append(4)
     mode = modes[decoder.uniform(len(modes))] if len(modes) > 1 else 0
     steps = indices(decoder, n_rows, 256)
     if mode in (2, 3):
         weights = [decoder.uniform(256) - 128 for _ in range(6)]
         scales = indices(decoder, 15, 64)
         symbols = read_pictures(decoder, shape, weights, scales)
+    elif mode == 4:
+        weights = [decoder.uniform(256) - 128 for _ in range(6)]
+        scales = indices(decoder, 15, 64)
+        others = indices(decoder, 15, 64)
+        n = size // (side**2 * math.prod(shape[-2:]))
+        means = read_pictures(decoder, (n, *shape[-2:]), weights, scales)
+        symbols = read_frequencies(decoder, (n, side, *shape[-2:]), means, others)
+        scales = scales + others
     else:
         scales = indices(decoder, n_rows, 64)
         places = [[] for _ in range(n_rows)]
@@ -181,6 +195,42 @@ def read_pictures(
             for (place, centre, sign), value in zip(members, values, strict=True):
                 known[place] = (centre + sign * value + 32768) % 65536 - 32768
     return [known[p, y, x] for p in range(n) for y in range(height) for x in range(width)]
+
+
+def read_frequencies(
+    decoder: RangeDecoder, shape: tuple[int, int, int, int], means: list[int], scales: list[int]
+) -> list[int]:
+    count, n, height, width = shape
+    places = [(p, y, x) for p in range(count) for y in range(height) for x in range(width)]
+    known = {(p, 0, 0, y, x): s for (p, y, x), s in zip(places, means, strict=True)}
+
+    def pair(i: int, p: int, u: int, v: int, y: int, x: int) -> int:
+        lower = [(a, b) for a, b in ((u - i, v), (u, v - i)) if a >= 0 and b >= 0]
+        found = [abs(known.get((p, a, b, y, x), 0)) for a, b in lower]
+        return found[0] + found[-1] if found else 0
+
+    for d in range(1, 2 * n - 1):
+        for u in range(max(0, d - n + 1), min(d, n - 1) + 1):
+            v = d - u
+            by_table: dict[int, list[tuple[int, int, int]]] = {}
+            for p, y, x in places:
+                activity = 4 * pair(1, p, u, v, y, x) + pair(2, p, u, v, y, x)
+                for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                    activity += pair(1, p, u, v, y + dy, x + dx)
+                if u and v:
+                    activity += 2 * abs(known[p, u - 1, v - 1, y, x])
+                by_table.setdefault(scales[bisect_right(EDGES, activity)], []).append((p, y, x))
+            for k, members in sorted(by_table.items()):
+                for (p, y, x), value in zip(members, decoder.laplace(len(members), k), strict=True):
+                    known[p, u, v, y, x] = value
+    return [
+        known[p, u, v, y, x]
+        for p in range(count)
+        for u in range(n)
+        for v in range(n)
+        for y in range(height)
+        for x in range(width)
+    ]
 
 
 def tensor(

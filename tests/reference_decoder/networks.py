@@ -78,6 +78,8 @@ class Network:
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         self.config = config
         self.n_frames, self.height, self.width = n_frames, height, width
+        # the sides of the blocks of which tensors hold frequencies
+        self.sides: dict[str, int] = {}
 
     def draw(self, weights: Weights, t: int) -> Array:
         """Return frame t of the segment, (3, height, width), nominally in 0..1."""
@@ -398,8 +400,9 @@ class Canvas(Network):
         ("detail_channels", "u8", 0, 255),
         ("flow_shift", "u8", 0, 6),
         ("slow_shift", "u8", 0, 7),
+        ("dct_shift", "u8", 0, 5),
     )
-    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3, "slow_shift": 0}
+    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3, "slow_shift": 0, "dct_shift": 0}
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -423,14 +426,16 @@ class Canvas(Network):
             a, b = (k * i, max(0, 2 - i)) if k else (i, i + 2)
             size = (math.ceil(h / 2**b), math.ceil(w / 2**b))
             name = f"slow_grids.{i - 1}" if i else "grid"
-            self.shapes.append((name, (math.ceil(n_frames / 2**a), g, *size), i == 0))
+            shape = math.ceil(n_frames / 2**a), g, *size
+            self.shapes.append((name, self.stored(name, *shape) if i else shape, i == 0))
             if i == 0 and detail:
                 size = tuple(-(-side * (100 + p) // 100) for side in self.sizes[-1])
-                self.shapes.append(("detail", (detail, *size), False))
+                self.shapes.append(("detail", self.stored("detail", detail, *size), False))
         with_canvas = [i for i in range(n) if canvases[i]]
         for j, i in enumerate(with_canvas):
             size = [-(-side * (100 + p) // 100) for side in self.sizes[i]]
-            self.shapes.append((f"canvases.{j}", (canvases[i], *size), False))
+            name = f"canvases.{j}"
+            self.shapes.append((name, self.stored(name, canvases[i], *size), False))
         # the number of a stage's canvas and stem
         self.canvas_of = {i: j for j, i in enumerate(with_canvas)}
         stems = sorted({0, *with_canvas})
@@ -452,6 +457,29 @@ class Canvas(Network):
         if detail:
             self.shapes.append(("mix.weight", (3, detail, 1, 1), False))
 
+    def stored(self, name: str, *shape: int) -> tuple[int, ...]:
+        *rest, c, h, w = shape
+        n = 2 ** self.config["dct_shift"]
+        a, b = math.ceil(h / n), math.ceil(w / n)
+        if n == 1 or min(a, b) < 4 or a * b < 50:
+            return shape
+        self.sides[name] = n
+        return (*rest, c * n * n, a, b)
+
+    def pictures(self, weights: Weights, name: str) -> Array:
+        if name not in self.sides:
+            return weights[name]
+        n = self.sides[name]
+        *rest, c, a, b = weights[name].shape
+        values = weights[name].reshape(-1, c // n**2, n, n, a, b)
+        k = np.arange(n)
+        f = np.sqrt(np.where(k == 0, 1, 2) / n)[:, None] * np.cos(
+            np.pi * k[:, None] * (2 * k + 1) / (2 * n)
+        )
+        weighed = values * (n / (1 + k[:, None] + k))[:, :, None, None]
+        drawn = np.einsum("pcuvij,uy,vx->pciyjx", weighed, f, f)
+        return drawn.reshape(*rest, c // n**2, n * a, n * b)
+
     def draw(self, weights: Weights, t: int) -> Array:
         config = self.config
 
@@ -460,7 +488,7 @@ class Canvas(Network):
 
         parts = [resize(weights["grid"][t], *self.sizes[0])]
         for i in range(len(config["grid_channels"]) - 1):
-            slow = self.at_time(weights[f"slow_grids.{i}"], t)
+            slow = self.at_time(self.pictures(weights, f"slow_grids.{i}"), t)
             parts.append(resize(slow, *self.sizes[0]))
         if 0 in self.canvas_of:
             parts.append(self.look(weights, self.canvas(weights, 0), self.sizes[0], t))
@@ -477,7 +505,7 @@ class Canvas(Network):
         z = layers.pixel_shuffle(layer(x, "head"), config["strides"][-1])
         y, gates = z[:3], z[3:]
         if len(gates):
-            seen = gates * self.look(weights, weights["detail"], self.sizes[-1], t)
+            seen = gates * self.look(weights, self.pictures(weights, "detail"), self.sizes[-1], t)
             y = y + np.tensordot(weights["mix.weight"][:, :, 0, 0], seen, 1)
         return self.finish(y)
 
@@ -491,7 +519,7 @@ class Canvas(Network):
         return x + np.moveaxis(z, -1, 0)
 
     def canvas(self, weights: Weights, stage: int) -> Array:
-        return weights[f"canvases.{self.canvas_of[stage]}"]
+        return self.pictures(weights, f"canvases.{self.canvas_of[stage]}")
 
     def look(self, weights: Weights, canvas: Array, size: tuple[int, int], t: int) -> Array:
         h, w = size

@@ -135,8 +135,9 @@ def read_network(header: Record, segment: Record, config: bytes, words: bytes) -
     n_weights = sum(math.prod(shape) for _, shape, _ in network.shapes)
     limit(n_weights, 1 << 28, "coded integers")
     decoder = RangeDecoder(words)
+    predicts = bool(arch_id & PREDICTS)
     tensors = {
-        name: read_tensor(decoder, shape, temporal, bool(arch_id & PREDICTS))
+        name: read_tensor(decoder, shape, temporal, predicts, network.sides.get(name, 0))
         for name, shape, temporal in network.shapes
     }
     check(decoder.finished(), "the stream does not end as it must")

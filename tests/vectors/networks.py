@@ -128,6 +128,22 @@ def drifting(step: int, largest: int) -> Change:
     return change
 
 
+def fading(largest: int) -> Change:
+    """Return a change to numbers without order, the smaller the higher their frequency."""
+
+    def change(q: QTensor) -> QTensor:
+        *others, channel, rows, columns = np.indices(q.symbols.shape)
+        side = q.spec.dct_side
+        u, v = channel % side**2 // side, channel % side
+        # Integers alone, so that every machine makes the same file.
+        place = 7 * rows + 13 * columns + 31 * channel + sum(101 * index for index in others)
+        mixed = (place * place * 37 + 11 * place) % 199 - 99
+        size = np.abs(mixed) * (1 + (rows * columns) % 5) * largest // (495 * (1 + u + v) ** 3)
+        return dataclasses.replace(q, symbols=(np.sign(mixed) * size).astype(np.int32))
+
+    return change
+
+
 def zeroed(q: QTensor) -> QTensor:
     """Return a tensor of zeros."""
     return dataclasses.replace(q, symbols=np.zeros_like(q.symbols))

@@ -15,6 +15,7 @@ from conftest import make_video, moving_frames
 from networks import (
     changed,
     drifting,
+    fading,
     file_of,
     header_of,
     random_file,
@@ -101,11 +102,18 @@ def option(arch: str, what: str, *, size: Any = None, **config: Any) -> Recipe:
     )
 
 
-def coded(what: str, changes: dict[str, Any], *, arch: str = "hnerv", **config: Any) -> Recipe:
+def coded(
+    what: str,
+    changes: dict[str, Any],
+    *,
+    arch: str = "hnerv",
+    size: dict[str, int] | None = None,
+    **config: Any,
+) -> Recipe:
     """Return the recipe of a random network some of whose tensors are replaced."""
 
     def build(seed: int) -> bytes:
-        model = random_network(arch, BASES[arch] | config, seed=seed)
+        model = random_network(arch, BASES[arch] | config, seed=seed, **(size or {}))
         return file_of(model, changed(rounded(model), changes))
 
     return what, lambda: steady(build)
@@ -200,6 +208,13 @@ COMMON: dict[str, Recipe] = {
         "Canvas as the encoder writes it by default: the slower a time grid, the finer",
         lambda: encoded("canvas", 9000),
     ),
+    "canvas-frequencies": (
+        "Canvas whose largest pictures are coded as frequencies of blocks",
+        lambda: encoded(
+            "canvas", 4500, frames=moving_frames(6, 96, 64), passes=60,
+            model={"detail_channels": 1, "dct_shift": 3},
+        ),
+    ),
     "hinerv": (
         "HiNeRV with two stages, a base grid over three of nine frames",
         lambda: encoded(
@@ -275,6 +290,21 @@ UNCOMMON: dict[str, Recipe] = {
         {"flow": drifting(3, 40), "grid": smoothed(1, 9), "canvases.0": smoothed(1, 9)},
         arch="canvas", widths=(6,), depths=(1,), strides=(2,), canvas_channels=(2,), motion=2,
         flow_shift=0,
+    ),
+    # tensors coded as frequencies of blocks
+    "frequencies": coded(
+        "Canvases, a detail and a slow grid as frequencies of blocks of 2x2",
+        {
+            "canvases.0": fading(9), "canvases.1": fading(90), "detail": fading(400),
+            "slow_grids.1": fading(30),
+        },
+        arch="canvas", detail_channels=1, grid_channels=(2, 1, 2), slow_shift=1, dct_shift=1,
+        size={"width": 64, "height": 56, "n_frames": 5},
+    ),
+    "frequencies-far": coded(
+        "Frequencies of blocks of 4x4 over the whole range of symbols", {"detail": fading(32767)},
+        arch="canvas", widths=(4,), depths=(0,), strides=(2,), canvas_channels=(0,),
+        detail_channels=2, dct_shift=2, size={"width": 42, "height": 37},
     ),
     "pictures-yuv": (
         "Pictures in a network that draws Y'CbCr",
@@ -421,6 +451,10 @@ UNCOMMON: dict[str, Recipe] = {
     "canvas-slow-odd": option(
         "canvas", "Four time grids of which the two slowest have the finest cells, odd frames",
         grid_channels=(1, 2, 1, 1), slow_shift=1, size=ODD | {"n_frames": 9},
+    ),
+    "canvas-dct": option(
+        "canvas", "Blocks of frequencies that are coded in rows, others too few for blocks",
+        detail_channels=1, dct_shift=1, size={"width": 40, "height": 32},
     ),
     "canvas-grid": option("canvas", "One time grid, no blocks", grid_channels=(3,), depths=(0, 0)),
     "canvas-blocks": option(
