@@ -31,6 +31,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no-flow": {"model": {"motion": "affine"}},
     "no-motion": {"model": {"motion": "none"}},
     "no-detail": {"model": {"detail_channels": 0}},
+    "no-dct": {"model": {"dct_shift": 0}},
     "kernel-5": {"model": {"kernel": 5}},
     "soap": {"optimizer": "soap"},
     "adam": {"optimizer": "adam"},

@@ -1,13 +1,9 @@
-"""What suits a video: which architecture, whether DCT coefficients pay, whether `--color` fits."""
+"""Which architecture `--arch auto` means for a video and a target, and whether `--color` suits."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from fractions import Fraction
-
-import torch.nn.functional as F
-from torch import Tensor
 
 from nvcodec.codec.losses import check_loss
 from nvcodec.codec.options import AUTO_ARCH, EncodeOptions
@@ -20,9 +16,6 @@ from nvcodec.video.frames import VideoInfo
 _PREFERRED = "canvas"
 _SMALLEST = "hnerv"
 """Its smallest network is the smallest of all."""
-_SOFT_DB = 36.0
-_N_LOOKED_AT = 8
-_LEAST_SIDE = 4
 
 
 def choose_arch(
@@ -49,30 +42,6 @@ def choose_arch(
         if max_bytes < needed:
             return replace(options, arch=_SMALLEST)
     return replace(options, arch=_PREFERRED)
-
-
-def choose_dct(options: EncodeOptions, frames: Tensor, peak: int) -> EncodeOptions:
-    """Return the options for these frames (N, 3, H, W) of 0 to peak.
-
-    Where half the resolution keeps nearly all of them, what Canvas holds is so smooth that to
-    predict it is cheaper than DCT coefficients are (benchmarks/NOTES.md).
-    """
-    if options.arch != _PREFERRED or "dct_shift" in options.model:
-        return options
-    if _half_psnr_db(frames[:: max(1, len(frames) // _N_LOOKED_AT)], peak) < _SOFT_DB:
-        return options
-    return replace(options, model={"dct_shift": 0} | options.model)
-
-
-def _half_psnr_db(frames: Tensor, peak: int) -> float:
-    """Return the PSNR of frames after half the resolution and back."""
-    height, width = (n // 2 * 2 for n in frames.shape[2:])
-    if min(height, width) < _LEAST_SIDE:
-        return 0.0
-    even = frames[:, :, :height, :width].float() / peak
-    half = F.avg_pool2d(even, 2)
-    again = F.interpolate(half, scale_factor=2, mode="bicubic", align_corners=False)
-    return -10 * math.log10(float((again - even).square().mean()) + 1e-10)
 
 
 def check_color(options: EncodeOptions, info: VideoInfo) -> None:

@@ -32,7 +32,7 @@ from nvcodec.bitstream.header import (
 from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, tensor_bits
 from nvcodec.codec.checkpoint import save_checkpoint
-from nvcodec.codec.choose import check_color, choose_arch, choose_dct
+from nvcodec.codec.choose import check_color, choose_arch
 from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.evaluate import mean_psnr_db
@@ -233,8 +233,6 @@ class EncodeWork:
         # The encoder network sees frames, so nothing that is hidden may be in them.
         known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
         self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
-        peak = (1 << source.info.bit_depth) - 1
-        self.options = choose_dct(self.options, self.frames, peak)
         self.mask = None if hidden is None else torch.from_numpy(~hidden)[:, None].to(device)
         self.planes: PlaneLoss | None = None
         if options.color == "yuv":

@@ -19,7 +19,10 @@ def inverse_dct(coefficients: Tensor, side: int) -> Tensor:
     *rest, n, height, width = coefficients.shape
     basis = _basis(side, coefficients.device, coefficients.dtype)
     flat = coefficients.reshape(-1, side * side, height * width)
-    pictures = torch.pixel_shuffle((basis @ flat).view(-1, side * side, height, width), side)
+    # Sums of large and small waves need more than the 8 bits of bfloat16.
+    with torch.autocast(coefficients.device.type, enabled=False):
+        pixels = (basis @ flat).view(-1, side * side, height, width)
+    pictures = torch.pixel_shuffle(pixels, side)
     return pictures.view(*rest, n // (side * side), height * side, width * side)
 
 
