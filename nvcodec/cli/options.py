@@ -210,7 +210,11 @@ training_options = _all(
         click.option(
             "--eval-every", type=int, help="Passes between evaluations; keeps the best (ptq only)."
         ),
-        click.option("--params", callback=amount, help="Parameters of the network, such as 1.5M; DCT coefficients count less."),
+        click.option(
+            "--params",
+            callback=amount,
+            help="Parameters of the network, such as 1.5M; DCT coefficients count less.",
+        ),
         click.option(
             "-m",
             "--model",
