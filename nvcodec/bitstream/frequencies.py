@@ -45,7 +45,8 @@ def plan(symbols: Ints, side: int) -> Spectrum:
     """Return what suits symbols (..., C side^2, h, w) of the int16 range."""
     planes = _planes(symbols, side)
     means = prediction.plan(planes[:, 0, 0])
-    levels = np.stack([_level(np.abs(planes), u, v) for u, v in order(side)])
+    magnitudes = np.abs(planes)
+    levels = np.stack([_level(magnitudes, u, v) for u, v in order(side)])
     coded = np.stack([planes[:, u, v] for u, v in order(side)])
     costs = np.zeros((N_LEVELS, N_SCALES))
     for index in range(N_LEVELS):
