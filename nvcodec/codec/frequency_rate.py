@@ -32,7 +32,7 @@ def frequency_nats(
     planes, seen = _planes(symbols, side), _planes(rounded, side)
     nats = picture_nats(planes[:, 0], seen[:, 0], weights, mean_scales)
     with torch.no_grad():
-        level = levels(_activity(seen.abs(), side))[:, 1:]
+        level = _levels(seen.abs(), side)
     return nats + level_nats(planes[:, 1:], scales, level)
 
 
@@ -42,7 +42,7 @@ def first_spectrum(rounded: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
     planes = _planes(rounded, side)
     weights, mean_scales = first_prediction(planes[:, 0])
     magnitudes = planes.abs()
-    level = levels(_activity(magnitudes, side))[:, 1:].flatten()
+    level = _levels(magnitudes, side).flatten()
     others = magnitudes[:, 1:].flatten()
     total = others.new_zeros(N_LEVELS).index_add(0, level, others)
     count = torch.bincount(level, minlength=N_LEVELS)
@@ -53,6 +53,13 @@ def first_spectrum(rounded: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 def _planes(values: Tensor, side: int) -> Tensor:
     """Return coefficients as (C, side^2, h, w)."""
     return values.reshape(-1, side * side, *values.shape[-2:])
+
+
+def _levels(magnitudes: Tensor, side: int) -> Tensor:
+    """Return the levels of all frequencies but 0: (C, side^2 - 1, h, w)."""
+    # One channel at a time, which fits into the cache.
+    of_channels = [levels(_activity(part, side)[:, 1:]) for part in torch.split(magnitudes, 1)]
+    return torch.cat(of_channels)
 
 
 def _activity(magnitudes: Tensor, side: int) -> Tensor:

@@ -99,7 +99,8 @@ def levels(activity: Tensor) -> Tensor:
     of_integers = np.searchsorted(LEVEL_EDGES, np.arange(largest + 1), side="right")
     table = torch.from_numpy(of_integers).to(activity.device)
     # Values that are no numbers make the loss none, which the caller looks at.
-    return table[activity.nan_to_num(0.0).clamp_max(largest).round().long()]
+    whole = activity.nan_to_num(0.0).clamp_(max=largest).round_().int()
+    return table.index_select(0, whole.flatten()).view(activity.shape)
 
 
 def _kernel(weights: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 _LOG2E = 1 / math.log(2.0)
+_CHUNK_VALUES = 1 << 16
+"""On a CPU, what is computed at once: a dozen such vectors fit into the cache."""
 
 
 def coded(
@@ -47,7 +49,7 @@ class _Coded(torch.autograd.Function):
         before: Tensor | None,
         cap: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        step = steps[row]
+        step = steps.index_select(0, row)
         exact = values / step
         inside = None if cap is None else exact.abs() <= cap
         symbols = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
@@ -112,23 +114,30 @@ def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor
     """Return code lengths in nats of (possibly non-integer) x, and their derivatives.
 
     The code length is -ln of the Laplace mass on [x - 1/2, x + 1/2] with b = scales[row]; the
-    derivatives are those by x and by b. With u = exp(-1 / b), a = |x|, e = exp((min(a, 1/2) - 1/2)
-    / b), the mass is 1 - (e + u / e) / 2 for a <= 1/2, and exp(-(a - 1/2) / b) (1 - u) / 2 beyond.
+    derivatives are those by x and by b. With u = exp(-1 / b), d = |x| - 1/2 and e = exp(min(d, 0)
+    / b), it is max(d, 0) / b - ln m, where m = 1 - (e + u / e) / 2.
     """
     inverse_rows = 1 / scales
     u_rows = torch.exp(-inverse_rows)
-    rest_rows = (1 - u_rows).clamp_min(1e-9)
-    inverse = inverse_rows[row]
-    a = x.abs()
-    beyond = a - 0.5
-    outside = beyond > 0
-    e = torch.exp(beyond.clamp_max(0) * inverse)
-    e_far = u_rows[row] / e
-    mass = (1 - 0.5 * (e + e_far)).clamp_min(1e-9)
-    tail = beyond * inverse + (math.log(2.0) - torch.log(rest_rows))[row]
-    nats = torch.where(outside, tail, -torch.log(mass))
-    half = 0.5 * inverse / mass
-    slope = torch.where(outside, inverse, half * (e - e_far))
-    tail_by_b = (u_rows / rest_rows)[row] - beyond
-    by_b = torch.where(outside, tail_by_b, -half * (e * beyond - e_far * (a + 0.5)) / inverse)
-    return nats, slope * x.sign(), by_b * inverse.square()
+    flat, flat_row = x.reshape(-1), row.reshape(-1)
+    results = tuple(torch.empty_like(flat) for _ in range(3))
+    n = _CHUNK_VALUES if x.device.type == "cpu" else max(1, flat.numel())
+    for first in range(0, flat.numel(), n):
+        here = slice(first, first + n)
+        # `table[index]` takes four times as long as index_select, a choice by `where` ten times
+        # as long as a sum.
+        index = flat_row[here]
+        inverse, u = inverse_rows.index_select(0, index), u_rows.index_select(0, index)
+        d = flat[here].abs().sub_(0.5)
+        beyond, within = d.clamp_min(0), d.clamp_max(0)
+        e = (within * inverse).exp_()
+        e_far = u.div_(e)
+        mass = (e + e_far).mul_(-0.5).add_(1).clamp_min_(1e-9)
+        half = 0.5 / mass
+        nats, slope, by_b = (result[here] for result in results)
+        torch.sub(beyond * inverse, mass.log_(), out=nats)
+        torch.mul((e - e_far).mul_(half).mul_(inverse), flat[here].sign(), out=slope)
+        by_b.copy_(within).add_(1).mul_(e_far).sub_(e.mul_(within)).mul_(half).sub_(beyond)
+        by_b.mul_(inverse.square_())
+    nats, slope, by_b = (result.view(x.shape) for result in results)
+    return nats, slope, by_b
