@@ -15,6 +15,8 @@ from nvcodec.bitstream.prediction import N_LEVELS
 from nvcodec.codec.picture_rate import first_prediction, levels, picture_nats
 from nvcodec.codec.rate_model import level_nats
 
+_CHUNK_VALUES = 1 << 17
+
 
 def frequency_nats(
     symbols: Tensor,
@@ -57,9 +59,9 @@ def _planes(values: Tensor, side: int) -> Tensor:
 
 def _levels(magnitudes: Tensor, side: int) -> Tensor:
     """Return the levels of all frequencies but 0: (C, side^2 - 1, h, w)."""
-    # One channel at a time, which fits into the cache.
-    of_channels = [levels(_activity(part, side)[:, 1:]) for part in torch.split(magnitudes, 1)]
-    return torch.cat(of_channels)
+    # As many channels at a time as fit into the cache.
+    n = max(1, _CHUNK_VALUES // magnitudes[0].numel())
+    return torch.cat([levels(_activity(part, side)[:, 1:]) for part in torch.split(magnitudes, n)])
 
 
 def _activity(magnitudes: Tensor, side: int) -> Tensor:
