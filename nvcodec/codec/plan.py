@@ -24,6 +24,8 @@ MATRIX_LR = {"muon": 2e-2, "soap": 4e-2, "adam": 2e-2}
 RATE_AIM = 0.99
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
+_LARGE_FRAME = 500_000
+"""Pixels from which one frame a step is enough: twice the steps gain more than less noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ def make_plan(
     overhead_bytes: int,
     bit_depth: int = 8,
     bf16: bool = False,
+    n_processes: int = 1,
 ) -> Plan:
     """Choose the network and schedule; raise UsageError when no network fits the target."""
     check_loss(options.loss, height, width)
@@ -103,7 +106,9 @@ def make_plan(
     model = shape_only(cls, config, n_frames, height, width)
     free = options.coding == "ptq" and by_params
     n_clips = math.ceil(n_frames / model.clip_frames)
-    batch_clips = max(1, min((options.batch or 2) // model.clip_frames, n_clips))
+    least_batch = 1 if height * width >= _LARGE_FRAME else 2
+    batch = options.batch or max(least_batch, n_processes * model.clip_frames)
+    batch_clips = max(1, min(batch // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]
     # One step alone would end before the rounding phase begins.
     pass_steps = math.ceil(n_clips / batch_clips)

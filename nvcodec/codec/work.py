@@ -259,6 +259,7 @@ class EncodeWork:
             bit_depth=self.source.info.bit_depth,
             overhead_bytes=self.overhead_bytes(),
             bf16=self.bf16 and (self.frames.is_cuda or ARCHITECTURES[options.arch][1].bf16_on_cpu),
+            n_processes=self.team.size,
         )
 
     def _video_bytes(self, size: int) -> int:

@@ -67,9 +67,10 @@ _MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
 what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
 allowed. More values then go into canvases."""
 _SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0}
-_MOST_CANVASES = 4
-"""How many times as many channels canvases may have where a large frame holds the network back. Of
-a small one, where nothing but `_MAX_MACS` does, finer steps are better than more values."""
+_MOST_CANVASES, _MOST_DCT_CANVASES = 4, 2
+"""How many times as many channels canvases may have where a large frame holds the network back; the
+second one is for coefficients. Of a small one, where nothing but `_MAX_MACS` does, finer steps are
+better than more values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,7 +352,8 @@ class Canvas(VideoModel):
 
         n_pixels = height * width
         budget = min(_MAX_MACS * n_pixels, max(_FRAME_MACS, _MIN_MACS * n_pixels))
-        growth = min(_MOST_CANVASES, _MAX_MACS * n_pixels // budget)
+        most_canvases = _MOST_DCT_CANVASES if parsed["dct_shift"] else _MOST_CANVASES
+        growth = min(most_canvases, _MAX_MACS * n_pixels // budget)
 
         def count_macs(channels: int) -> int:
             config = _fill_options(growth * channels, channels, n_stages, parsed)
