@@ -191,12 +191,12 @@ def test_slow_grids_have_as_many_entries_as_the_budget_bears():
 
 
 def test_coefficients_pay_where_there_are_few_bits():
-    assert [Canvas.solve(n, 132, 180, 320).dct_shift for n in (99_000, 253_000, 500_000)] == [
+    assert [Canvas.solve(n, 132, 180, 320).dct_shift for n in (99_000, 253_000, 600_000)] == [
         3,
         3,
         0,
     ]
-    assert Canvas.solve(500_000, 132, 180, 320, dct_shift=2).dct_shift == 2
+    assert Canvas.solve(600_000, 132, 180, 320, dct_shift=2).dct_shift == 2
 
 
 def test_a_canvas_of_full_resolution_needs_a_budget():
@@ -231,7 +231,7 @@ def test_solved_width_fits_the_budget(n_params, n_frames, height, width):
 def test_cost_at_the_presets_is_small(n_params, height, width):
     config = Canvas.solve(n_params, 132, height, width)
     model = shape_only(Canvas, config, 132, height, width)
-    assert model.macs_per_frame() <= max(min(8_000 * height * width, 1.1e9), 1_000 * height * width)
+    assert model.macs_per_frame() <= max(min(8_000 * height * width, 8.5e8), 900 * height * width)
 
 
 def test_the_budget_of_720p_is_used_up():
@@ -241,7 +241,7 @@ def test_the_budget_of_720p_is_used_up():
 
 
 def test_what_a_network_may_not_grow_by_goes_into_canvases():
-    small, large = (Canvas.solve(n, 132, 720, 1280) for n in (2_300_000, 3_000_000))
+    small, large = (Canvas.solve(n, 132, 720, 1280) for n in (1_400_000, 1_700_000))
     assert large.widths == small.widths
     assert large.canvas_channels > small.canvas_channels
     # Of a small frame it is the network alone that says how many values there are.

@@ -154,7 +154,7 @@ training_options = _all(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
         ),
         click.option("--passes", type=int, help="Passes over all frames, instead of the preset's."),
-        click.option("--batch", type=int, help="Frames of a step.  [default: 2; of large ones 1]"),
+        click.option("--batch", type=int, help="Frames of a training step.  [default: 2]"),
         click.option(
             "--loss",
             type=click.Choice(LOSSES),

@@ -24,8 +24,6 @@ MATRIX_LR = {"muon": 2e-2, "soap": 4e-2, "adam": 2e-2}
 RATE_AIM = 0.99
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
-_LARGE_FRAME = 500_000
-"""Pixels from which one frame a step is enough: twice the steps gain more than less noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +104,7 @@ def make_plan(
     model = shape_only(cls, config, n_frames, height, width)
     free = options.coding == "ptq" and by_params
     n_clips = math.ceil(n_frames / model.clip_frames)
-    least_batch = 1 if height * width >= _LARGE_FRAME else 2
-    batch = options.batch or max(least_batch, n_processes * model.clip_frames)
+    batch = options.batch or max(2, n_processes * model.clip_frames)
     batch_clips = max(1, min(batch // model.clip_frames, n_clips))
     passes = options.passes or PRESET_PASSES[options.preset]
     # One step alone would end before the rounding phase begins.

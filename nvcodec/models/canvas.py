@@ -48,10 +48,10 @@ _SLOW_SHARE = 0.85
 """Slow grids take the first of these shifts with which the smallest network has at most this share
 of all values; else they are of the old kind."""
 _DCT_SHIFT = 3
-_DETAIL_WEIGHT, _SPARSE_WEIGHT = 0.1, 0.6
+_DETAIL_WEIGHT, _SPARSE_WEIGHT = 0.1, 0.65
 """How much a coefficient of the canvas of full resolution counts towards the size, and how much any
 other one, or beside such a value of the grid of every frame: most of them are 0."""
-_DCT_SHARE = 0.15
+_DCT_SHARE = 0.11
 """DCT coefficients pay where the frame has at least this share of all values: most of them are 0
 then. With more bits a value, to predict pictures from their neighbours is better."""
 _MIN_BLOCKS, _MIN_BLOCKS_SIDE = 50, 4
@@ -62,9 +62,9 @@ one is for coefficients."""
 _FLOW_SHARE = 0.2
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
-_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 1000, 1_100_000_000
+_MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 900, 850_000_000
 """Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
-what two cores do 25 times a second, which is 1200 a pixel of 720p, but 1000 a pixel are always
+what two cores do 30 times a second, which is 920 a pixel of 720p, but 900 a pixel are always
 allowed. More values then go into canvases."""
 _SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0}
 _MOST_CANVASES, _MOST_DCT_CANVASES = 4, 2
