@@ -323,6 +323,18 @@ def test_too_small_a_target_names_the_smallest():
     assert "bpp" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arch", "n_processes", "batch"),
+    [("hnerv", 1, 2), ("hnerv", 3, 3), ("3dnerv", 1, 2), ("3dnerv", 3, 6)],
+)
+def test_without_a_batch_every_process_has_a_clip(arch, n_processes, batch):
+    args = {"n_frames": 12, "height": 32, "width": 32, "frame_rate": 25, "overhead_bytes": 140}
+    wanted = EncodeOptions(arch=arch, target=Target(bpp=8), model={})
+    if arch == "3dnerv":
+        wanted = dataclasses.replace(wanted, model={"clip_frames": 2})
+    assert make_plan(wanted, n_processes=n_processes, **args).fit.batch == batch
+
+
 @pytest.mark.parametrize("coding", ["rd", "ptq"])
 def test_too_few_parameters_are_said(coding):
     args = {"n_frames": 4, "height": 32, "width": 32, "frame_rate": 25, "overhead_bytes": 140}

@@ -154,7 +154,9 @@ training_options = _all(
             "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]"
         ),
         click.option("--passes", type=int, help="Passes over all frames, instead of the preset's."),
-        click.option("--batch", type=int, help="Frames of a training step.  [default: 2]"),
+        click.option(
+            "--batch", type=int, help="Frames of a step.  [default: 2, or a clip for each process]"
+        ),
         click.option(
             "--loss",
             type=click.Choice(LOSSES),

@@ -13,9 +13,7 @@ from torch import Tensor
 from nvcodec.bitstream.frequencies import BESIDE, DIAGONAL, FAR, NEAR
 from nvcodec.bitstream.prediction import N_LEVELS
 from nvcodec.codec.picture_rate import first_prediction, levels, picture_nats
-from nvcodec.codec.rate_model import level_nats
-
-_CHUNK_VALUES = 1 << 17
+from nvcodec.codec.rate_model import chunk_values, level_nats
 
 
 def frequency_nats(
@@ -59,8 +57,7 @@ def _planes(values: Tensor, side: int) -> Tensor:
 
 def _levels(magnitudes: Tensor, side: int) -> Tensor:
     """Return the levels of all frequencies but 0: (C, side^2 - 1, h, w)."""
-    # As many channels at a time as fit into the cache.
-    n = max(1, _CHUNK_VALUES // magnitudes[0].numel())
+    n = max(1, chunk_values(magnitudes) // magnitudes[0].numel())
     return torch.cat([levels(_activity(part, side)[:, 1:]) for part in torch.split(magnitudes, n)])
 
 

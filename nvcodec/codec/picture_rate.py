@@ -7,6 +7,7 @@ identity; the symbol itself may carry noise.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,12 +96,19 @@ def _context(padded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def levels(activity: Tensor) -> Tensor:
     """Return the levels 0 to N_LEVELS - 1 of activities."""
-    largest = LEVEL_EDGES[-1]
-    of_integers = np.searchsorted(LEVEL_EDGES, np.arange(largest + 1), side="right")
-    table = torch.from_numpy(of_integers).to(activity.device)
     # Values that are no numbers make the loss none, which the caller looks at.
-    whole = activity.nan_to_num(0.0).clamp_(max=largest).round_().int()
-    return table.index_select(0, whole.flatten()).view(activity.shape)
+    whole = activity.nan_to_num(0.0).clamp_(max=LEVEL_EDGES[-1]).round_().int()
+    of_integers = _level_table(activity.device)
+    return of_integers.index_select(0, whole.flatten()).view(activity.shape)
+
+
+@lru_cache(16)
+def _level_table(device: torch.device) -> Tensor:
+    """Return the level of every integer up to the last edge."""
+    # Not an inference tensor: training uses it as well.
+    with torch.inference_mode(False):
+        integers = np.arange(LEVEL_EDGES[-1] + 1)
+        return torch.from_numpy(np.searchsorted(LEVEL_EDGES, integers, side="right")).to(device)
 
 
 def _kernel(weights: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 _LOG2E = 1 / math.log(2.0)
 _CHUNK_VALUES = 1 << 16
-"""On a CPU, what is computed at once: a dozen such vectors fit into the cache."""
+"""A dozen vectors of this size fit into a CPU's cache."""
 
 
 def coded(
@@ -121,7 +121,7 @@ def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor
     u_rows = torch.exp(-inverse_rows)
     flat, flat_row = x.reshape(-1), row.reshape(-1)
     results = tuple(torch.empty_like(flat) for _ in range(3))
-    n = _CHUNK_VALUES if x.device.type == "cpu" else max(1, flat.numel())
+    n = chunk_values(flat)
     for first in range(0, flat.numel(), n):
         here = slice(first, first + n)
         # `table[index]` takes four times as long as index_select, a choice by `where` ten times
@@ -141,3 +141,8 @@ def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor
         by_b.mul_(inverse.square_())
     nats, slope, by_b = (result.view(x.shape) for result in results)
     return nats, slope, by_b
+
+
+def chunk_values(x: Tensor) -> int:
+    """Return how many values of x are best computed at once, at least 1: all but on a CPU."""
+    return _CHUNK_VALUES if x.device.type == "cpu" else max(1, x.numel())
