@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import make_plan, smallest_bytes
 from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.codec.work import make_file
+from nvcodec.models.dct import dct_weights
 from nvcodec.video.frames import VideoInfo, resolve_tags
 
 OVERHEAD_BYTES = 140
@@ -43,8 +45,25 @@ def make_network(n_frames, width, height, seed, arch, target):
         torch.nn.init.normal_(model.get_parameter(name), std=4.0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
-    quantizer.initialize(parameters, step_shares=dict.fromkeys(parameters, 0.02))
+    shares = dict.fromkeys(parameters, 0.02)
+    quantizer.initialize(parameters, steps_of_deviations(quantizer, parameters, shares))
     return make_file(plan, info, quantizer.quantize(parameters), b"")
+
+
+def steps_of_deviations(quantizer, parameters, shares=MappingProxyType({})):
+    """Return steps that are shares of the deviation of each row, a quarter where none is given.
+
+    Those of coefficients are half of the deviation of their channel's picture, with even errors.
+    """
+    steps = {}
+    for name, value in parameters.items():
+        deviation = quantizer.as_rows(name, value.detach()).square().mean(1).sqrt().clamp_min(1e-6)
+        steps[name] = shares.get(name, 0.25) * deviation
+        if side := quantizer.dct_sides.get(name):
+            weights = dct_weights(side).to(deviation).flatten()
+            of_channels = (deviation.view(-1, side * side) * weights).square().mean(1).sqrt()
+            steps[name] = 0.5 * (of_channels[:, None] / weights).flatten()
+    return steps
 
 
 def join_nrv(*files):

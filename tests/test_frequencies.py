@@ -22,7 +22,7 @@ from nvcodec.bitstream.tensors import (
     unpack_tensors,
 )
 from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
-from nvcodec.codec.quantize import Quantizer, tensor_specs
+from nvcodec.codec.quantize import tensor_specs
 from nvcodec.models.canvas import Canvas, CanvasConfig
 from nvcodec.models.dct import dct_weights, inverse_dct
 
@@ -176,14 +176,3 @@ def test_a_settled_network_draws_the_same():
         before = model(index)
         model.settle()
         torch.testing.assert_close(model(index), before)
-
-
-def test_first_steps_are_equal_for_all_frequencies_of_a_picture():
-    model = Canvas(CONFIG, 5, 40, 64)
-    torch.nn.init.normal_(model.detail)
-    quantizer = Quantizer(
-        tensor_specs(model), weight_bits=16, embed_bits=16, picture_names=model.picture_names
-    )
-    quantizer.initialize({name: p.detach() for name, p in model.named_parameters()})
-    steps = quantizer.log_step[quantizer.rows["detail"]].exp().view(2, 2) * dct_weights(2)
-    torch.testing.assert_close(steps, steps[:1, :1].expand(2, 2), check_dtype=False)

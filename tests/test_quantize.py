@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from nrv_factory import steps_of_deviations
 
 from nvcodec.bitstream.tensors import (
     TensorSpec,
@@ -30,7 +31,8 @@ def small_model():
 def make_quantizer(model, **bits):
     bits = {"weight_bits": 16, "embed_bits": 16} | bits
     quantizer = Quantizer(tensor_specs(model), **bits)
-    quantizer.initialize(dict(model.named_parameters()))
+    parameters = dict(model.named_parameters())
+    quantizer.initialize(parameters, steps_of_deviations(quantizer, parameters))
     return quantizer
 
 

@@ -22,6 +22,7 @@ from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
+from nvcodec.codec.first_steps import set_first_steps, squared_slopes
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
@@ -40,6 +41,8 @@ _CONTROL_STEPS = 12
 _OVERHEAD_STEPS = 48
 _TIMING_STEPS = 5
 _MAX_ROLLBACKS = 5
+_N_LOOKED_AT = 8
+"""Clips that tell how exactly every parameter must be kept."""
 
 
 class Fit:
@@ -353,10 +356,22 @@ class Fit:
         """Give every row a step and a scale."""
         self.model.freeze()
         self.quantizer = self._new_quantizer()
-        self.quantizer.initialize(
-            self.parameters(),
+        parameters = self.parameters()
+        generator = torch.Generator().manual_seed(self.settings.seed + 2)
+        clips = torch.randperm(self.n_clips, generator=generator)[:_N_LOOKED_AT].to(self.device)
+        with (
+            torch.enable_grad(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16),
+        ):
+            slopes = squared_slopes(
+                self.model, parameters, clips, len(self.frames), generator, self.mask
+            )
+        set_first_steps(
+            self.quantizer,
+            parameters,
+            self.team.mean(slopes),
+            self.rate.target_bits,
             steady_names=self.model.steady_names,
-            step_shares=self.model.step_shares,
         )
         self._renew_optimizers()
 

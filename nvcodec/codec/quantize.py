@@ -8,8 +8,6 @@ under that distribution (see rate_model.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -22,17 +20,12 @@ from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.codec.rate_model import coded
 from nvcodec.models.base import VideoModel
-from nvcodec.models.dct import dct_weights
 
 Mode = Literal["noise", "hard"]
 
 MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
 _MIN_SCALE = 0.05
-_STEP = 0.25
-"""First steps as a share of a row's deviation."""
-_DCT_STEP = 0.5
-"""The same for coefficients of blocks, as a share of the deviation of the picture."""
 _LOG2E = 1 / math.log(2.0)
 
 
@@ -101,7 +94,8 @@ class Quantizer(nn.Module):
         self.log_frequency_scale = nn.Parameter(torch.zeros(len(self.dct_sides) * N_LEVELS))
         self._index: dict[tuple[tuple[str, torch.Size], ...], tuple[Tensor, Tensor | None]] = {}
 
-    def _rows(self, name: str, value: Tensor) -> Tensor:
+    def as_rows(self, name: str, value: Tensor) -> Tensor:
+        """Return the values of a tensor as (rows, values of a row)."""
         axis = self.specs[name].row_axis
         return value.reshape(1, -1) if axis is None else value.movedim(axis, 0).flatten(1)
 
@@ -124,29 +118,25 @@ class Quantizer(nn.Module):
     def initialize(
         self,
         parameters: dict[str, Tensor],
+        steps: dict[str, Tensor],
         *,
         steady_names: tuple[str, ...] = (),
-        step_shares: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Set each step to a share of its row's deviation, or to fill the capped levels.
+        """Set the step of each row, or what fills the capped levels, and the scales that suit it.
 
         Scales are those of the values, or of their differences along axis 0 for `steady_names`.
         """
         for name in self.specs:
-            rows = self._rows(name, parameters[name].float())
-            deviation = rows.square().mean(1).sqrt().clamp_min(1e-6)
-            step = step_shares.get(name, _STEP) * deviation
-            if name in self.dct_sides:
-                step = _DCT_STEP * _even_deviations(deviation, self.dct_sides[name])
-            step = torch.maximum(step, rows.abs().amax(1) / (self.cap[name] + 0.49))
+            rows = self.as_rows(name, parameters[name].float())
+            step = torch.maximum(steps[name], rows.abs().amax(1) / (self.cap[name] + 0.49))
             self.log_step[self.rows[name]].copy_(step.log())
             if name in steady_names:
-                rows = self._rows(name, torch.diff(parameters[name].float(), dim=0))
+                rows = self.as_rows(name, torch.diff(parameters[name].float(), dim=0))
             mean = (rows / step[:, None]).abs().mean(1).nan_to_num(0.1).clamp_min(0.1)
             self.log_scale[self.rows[name]].copy_(mean.log())
         for i, name in enumerate(self.pictures):
-            steps = self._along_rows(name, self.log_step.exp())
-            symbols = (parameters[name].float() / steps).round()
+            step = self._along_rows(name, self.log_step.exp())
+            symbols = (parameters[name].float() / step).round()
             if name in steady_names:
                 symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
             if name in self.dct_sides:
@@ -186,6 +176,17 @@ class Quantizer(nn.Module):
             shaped[name], n_bits = self._picture_coded(name, value, steps, mode, generator, before)
             bits = bits + n_bits
         return {name: shaped[name] for name in values}, bits
+
+    @torch.no_grad()
+    def count_bits(self, parameters: dict[str, Tensor], steady_names: tuple[str, ...]) -> float:
+        """Return the estimated bits of all parameters as rounded; see `initialize`."""
+        of_all = {name: p for name, p in parameters.items() if name not in steady_names}
+        steady = {name: parameters[name] for name in steady_names}
+        before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
+        bits = self(of_all, "hard", torch.Generator())[1]
+        if steady:
+            bits = bits + self(steady, "hard", torch.Generator(), before)[1]
+        return float(bits)
 
     def _rows_coded(
         self,
@@ -268,7 +269,7 @@ class Quantizer(nn.Module):
             if octaves < 0:
                 # Not finer than the largest symbol allows, or the largest values would be cut; the
                 # nearest eighth of an octave may be a sixteenth finer.
-                largest = self._rows(name, value).abs().amax(1).cpu().numpy()
+                largest = self.as_rows(name, value).abs().amax(1).cpu().numpy()
                 finest = largest / self.cap[name] * 2 ** (1 / 16)
                 wanted = np.maximum(wanted, np.minimum(finest, np.exp2(log2_step)))
             steps = step_index(wanted)
@@ -278,17 +279,6 @@ class Quantizer(nn.Module):
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))
         return tensors
-
-
-def _even_deviations(deviation: Tensor, side: int) -> Tensor:
-    """Return deviations of all frequencies (n,) as if each channel had equal ones in the picture.
-
-    Equal errors of all frequencies cost least (reverse water-filling), and they have the weights
-    of `models.dct`.
-    """
-    weights = dct_weights(side).to(deviation).flatten()
-    of_channels = (deviation.view(-1, side * side) * weights).square().mean(1).sqrt()
-    return (of_channels[:, None] / weights).flatten()
 
 
 def _rounded(exact: Tensor) -> Tensor:

@@ -74,6 +74,18 @@ class Team:
         loss_sum, mse_sum, n = sums[first:]
         return float(loss_sum) / self.size, mse_sum / n
 
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means over the processes, equal in all: devices may round differently."""
+        if self.size == 1:
+            return values
+        flat = torch.cat([value.flatten() for value in values.values()])
+        self._reduce(flat, dist.ReduceOp.SUM)
+        pieces = torch.split(flat / self.size, [value.numel() for value in values.values()])
+        return {
+            name: piece.view(value.shape)
+            for (name, value), piece in zip(values.items(), pieces, strict=True)
+        }
+
     def _reduce(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
         try:
             dist.all_reduce(values, operation)

@@ -37,8 +37,6 @@ class VideoModel(nn.Module):
     """Parameters, by the start of their names, that are pictures, not matrices to multiply by."""
     picture_names: ClassVar[tuple[str, ...]] = ()
     """Parameters, likewise, that training takes to be coded as pictures where they are large."""
-    step_shares: ClassVar[dict[str, float]] = {}
-    """First steps as shares of the deviation, for tensors that need finer ones than others."""
     density: ClassVar[float] = 1.0
     """Bits a parameter that suit this architecture, relative to plain convolutions."""
     bf16_on_cpu: ClassVar[bool] = True

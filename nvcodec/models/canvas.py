@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,6 @@ class Canvas(VideoModel):
     Config = CanvasConfig
     config: CanvasConfig
     steady_names = ("motion", "flow")
-    step_shares: ClassVar = {"motion": 0.15, "flow": 0.15}
     field_names = ("canvases", "slow_grids", "detail")
     picture_names = (*field_names, "flow", "grid")
     density = 0.5

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nrv_factory import steps_of_deviations
 
 from nvcodec import fields
 from nvcodec.bitstream.header import (
@@ -70,7 +71,8 @@ def rounded(model: VideoModel, *, bits: int = 16) -> list[QTensor]:
     """Return the tensors of a network at the quantiser's first steps."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=bits, embed_bits=bits)
-    quantizer.initialize(parameters, step_shares=dict.fromkeys(model.latent_names, 0.02))
+    shares = dict.fromkeys(model.latent_names, 0.02)
+    quantizer.initialize(parameters, steps_of_deviations(quantizer, parameters, shares))
     return quantizer.quantize(parameters)
 
 
