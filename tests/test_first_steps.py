@@ -1,11 +1,11 @@
-"""First steps: as coarse as the pictures bear it, and as many bits as training can save."""
+"""First steps: as coarse as the pictures bear it, and no more bits than training can save."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from nvcodec.codec.first_steps import set_first_steps, squared_slopes
+from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
 from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.models.canvas import Canvas, CanvasConfig
 from nvcodec.models.dct import dct_weights
@@ -44,13 +44,13 @@ def look_at(model, *, n_times=1, mask=None):
     return squared_slopes(model, named(model), clips, N_FRAMES, generator, mask)
 
 
-def make_quantizer(model, target_bits):
+def make_quantizer(model, n_bits):
     quantizer = Quantizer(
         tensor_specs(model), weight_bits=16, embed_bits=16, picture_names=model.picture_names
     )
     steady = model.steady_names[:1]
     slopes = look_at(model, n_times=4)
-    set_first_steps(quantizer, named(model), slopes, target_bits, steady_names=steady)
+    set_first_steps(quantizer, named(model), slopes, n_bits, steady_names=steady)
     return quantizer, steady
 
 
@@ -77,15 +77,21 @@ def test_what_is_hidden_has_no_slope():
 
 
 @pytest.mark.parametrize("bits_per_value", [0.5, 3.0])
-def test_first_steps_leave_some_times_the_bits(bits_per_value):
+def test_first_steps_leave_the_bits_that_are_asked_for(bits_per_value):
     model = make_model()
-    target_bits = bits_per_value * sum(p.numel() for p in model.parameters()) / 2.5
-    quantizer, steady = make_quantizer(model, target_bits)
-    assert quantizer.count_bits(named(model), steady) == pytest.approx(2.5 * target_bits, rel=0.1)
+    n_bits = bits_per_value * sum(p.numel() for p in model.parameters())
+    quantizer, steady = make_quantizer(model, n_bits)
+    assert quantizer.count_bits(named(model), steady) == pytest.approx(n_bits, rel=0.1)
+
+
+def test_short_runs_begin_near_the_target():
+    assert first_bits(1e4, 0) == 1e4
+    assert 1e4 < first_bits(1e4, 20) < 2e4
+    assert first_bits(1e4, 400) == first_bits(1e4, 100) == 2.5e4
 
 
 def test_first_steps_are_about_equal_for_all_frequencies_of_a_picture():
-    quantizer, _ = make_quantizer(make_model(), 2e4)
+    quantizer, _ = make_quantizer(make_model(), 5e4)
     steps = quantizer.log_step.detach()[quantizer.rows["detail"]].exp().view(2, 2) * dct_weights(2)
     assert float(steps.max() / steps.min()) < 2
 
@@ -95,8 +101,8 @@ def test_what_matters_less_is_kept_less_exactly():
     with torch.no_grad():
         model.grid.mul_(0.1)
         model.stems[0].weight[:, :2].mul_(10)
-    before, _ = make_quantizer(make_model(), 2e4)
-    after, _ = make_quantizer(model, 2e4)
+    before, _ = make_quantizer(make_model(), 5e4)
+    after, _ = make_quantizer(model, 5e4)
     finer = before.log_step[before.rows["grid"]] - after.log_step[after.rows["grid"]]
     assert (finer > 1.5).all()
 
@@ -106,6 +112,6 @@ def test_networks_without_values_get_steps():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    quantizer, _ = make_quantizer(model, 1e4)
+    quantizer, _ = make_quantizer(model, 2.5e4)
     assert torch.isfinite(quantizer.log_step).all()
     assert (quantizer.log_step.exp() <= 1.001).all()

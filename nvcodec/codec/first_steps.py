@@ -13,8 +13,9 @@ from torch.func import functional_call
 from nvcodec.codec.quantize import Quantizer
 from nvcodec.models.base import VideoModel
 
-_FIRST_BITS = 2.5
-"""Bits that the first steps leave, as a multiple of the target: training saves most of them."""
+_MOST_BITS, _STEPS_TO_SAVE = 2.5, 100
+"""The bits that the first steps leave, as a multiple of the target where training has made as many
+steps before: what is left of it, usually four times as long, saves the rest. Fewer save less."""
 _HALVINGS = 8
 _FINER, _COARSER = 5.0, 8.0
 """Octaves from a quarter of a row's deviation, in the median, within which steps are looked for."""
@@ -54,16 +55,24 @@ def squared_slopes(
     return {name: total / n_drawn for name, total in totals.items()}
 
 
+def first_bits(target_bits: float, n_steps: int) -> float:
+    """Return the bits to begin with after n_steps without a rate, for a file of target_bits."""
+    return target_bits * (1 + (_MOST_BITS - 1) * min(1.0, n_steps / _STEPS_TO_SAVE))
+
+
 @torch.no_grad()
 def set_first_steps(
     quantizer: Quantizer,
     parameters: dict[str, Tensor],
     slopes: dict[str, Tensor],
-    target_bits: float,
+    n_bits: float,
     *,
     steady_names: tuple[str, ...] = (),
 ) -> None:
-    """Give every row its first step, and what suits it, from `squared_slopes`."""
+    """Give every row its first step, and what suits it, from `squared_slopes`.
+
+    With them all parameters have about n_bits.
+    """
     means = {name: quantizer.as_rows(name, slope).mean(1) for name, slope in slopes.items()}
     wanted = {name: mean.clamp_min(_LEAST_SLOPE).rsqrt() for name, mean in means.items()}
     rows = {name: quantizer.as_rows(name, parameters[name].float()) for name in wanted}
@@ -82,7 +91,7 @@ def set_first_steps(
             for name, step in wanted.items()
         }
         quantizer.initialize(parameters, steps, steady_names=steady_names)
-        if quantizer.count_bits(parameters, steady_names) > _FIRST_BITS * target_bits:
+        if quantizer.count_bits(parameters, steady_names) > n_bits:
             finest = octaves
         else:
             widest = octaves

@@ -22,7 +22,7 @@ from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
-from nvcodec.codec.first_steps import set_first_steps, squared_slopes
+from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
@@ -370,7 +370,7 @@ class Fit:
             self.quantizer,
             parameters,
             self.team.mean(slopes),
-            self.rate.target_bits,
+            first_bits(self.rate.target_bits, self.step),
             steady_names=self.model.steady_names,
         )
         self._renew_optimizers()

@@ -181,7 +181,7 @@ class Quantizer(nn.Module):
     def count_bits(self, parameters: dict[str, Tensor], steady_names: tuple[str, ...]) -> float:
         """Return the estimated bits of all parameters as rounded; see `initialize`."""
         of_all = {name: p for name, p in parameters.items() if name not in steady_names}
-        steady = {name: parameters[name] for name in steady_names}
+        steady = {name: p for name, p in parameters.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
         bits = self(of_all, "hard", torch.Generator())[1]
         if steady:
