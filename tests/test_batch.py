@@ -7,7 +7,9 @@ import torch
 
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.drawing import Drawing
+from nvcodec.codec.fit import Fit
 from nvcodec.codec.losses import distortion
+from nvcodec.codec.quantize import Quantizer
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.workers import Workers
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
@@ -97,3 +99,30 @@ def test_heads_at_lower_resolutions_learn_with_the_loss_of_the_run(name: str) ->
         truth = torch.nn.functional.avg_pool2d(target, 24 // picture.shape[2])
         expected += 0.5 * distortion(its, picture, truth)[0]
     assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize(("batch", "n_threads"), [(3, 1), (1, 3)])
+def test_what_a_step_does_for_all_clips_takes_one_thread(batch, n_threads, monkeypatch) -> None:
+    config = HNeRVConfig(embed_dim=2, fc_dim=8, strides=(4, 2), lower_width=8)
+    frames = torch.randint(0, 256, (5, 3, 16, 24), dtype=torch.uint8)
+    settings = replace(SETTINGS, batch=batch, float_share=0.0)
+    fit = Fit(HNeRV(config, 5, 16, 24), frames, settings, lambda tensors: 1e4)
+    seen = []
+
+    def watch(owner: type, name: str) -> None:
+        call = getattr(owner, name)
+
+        def watched(*args, **more):
+            seen.append(torch.get_num_threads())
+            return call(*args, **more)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(Quantizer, "forward")
+    watch(torch.optim.Adam, "step")
+    fit.advance()
+    fit.has_large_matrices = True
+    fit.advance()
+    assert seen[-4:] == [n_threads, n_threads, n_threads, 3]
+    assert torch.get_num_threads() == 3

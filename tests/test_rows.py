@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from nvcodec.models import rows
+from nvcodec.models import row_gradients, rows
 from nvcodec.models.canvas import Block
 from nvcodec.models.layers import OUTPUT_NAMES, squash, to_samples
 
@@ -94,6 +95,57 @@ def test_samples_of_what_is_no_number(bit_depth):
     assert samples[0, :, 0, 0].tolist() == [0, white, 0]
 
 
-def test_gradients_are_those_of_the_library():
-    block, x = Block(3, 3, 2).double(), picture(1, 3, 4, 4).double().requires_grad_()
-    assert torch.autograd.gradcheck(block, (x,))
+@pytest.mark.parametrize("chunk_values", [30, 1_000_000])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_of_a_block(channels, chunk_values, monkeypatch):
+    monkeypatch.setattr(row_gradients, "_CHUNK_VALUES", chunk_values)
+    block = Block(channels, 3, 2).double()
+    x = picture(1, channels, 4, 4).double().requires_grad_()
+
+    def apply(x: Tensor, *values: Tensor) -> Tensor:
+        named = dict(zip(dict(block.named_parameters()), values, strict=True))
+        return functional_call(block, named, (x,))
+
+    assert torch.autograd.gradcheck(apply, (x, *block.parameters()))
+
+
+def test_blocks_of_few_and_of_many_channels_are_alike(monkeypatch):
+    block, x = Block(6, 3, 2), picture(2, 6, 9, 7).requires_grad_()
+    results = []
+    for most in (6, 5):
+        monkeypatch.setattr(row_gradients, "MAX_CHANNELS", most)
+        drawn = block(x)
+        gradients = torch.autograd.grad(drawn.square().sum(), [x, *block.parameters()])
+        results.append((drawn.detach(), *gradients))
+    for by_hand, of_library in zip(*results, strict=True):
+        assert torch.allclose(by_hand, of_library, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk_values", [60, 1_000_000])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("output", range(len(OUTPUT_NAMES)))
+@pytest.mark.parametrize("n_details", [1, 2])
+def test_gradients_of_a_picture_with_detail(n_details, output, stride, chunk_values, monkeypatch):
+    monkeypatch.setattr(row_gradients, "_CHUNK_VALUES", chunk_values)
+    cells = torch.randn(2, 3, 2, stride, stride, 3 + n_details).double().requires_grad_()
+    seen = picture(2, n_details, 3 * stride, 2 * stride).double().contiguous().requires_grad_()
+    weights = torch.randn(3, n_details).double().requires_grad_()
+
+    def apply(*values: Tensor) -> Tensor:
+        return row_gradients.blend(*values, output)
+
+    assert torch.autograd.gradcheck(apply, (cells, seen, weights))
+
+
+@pytest.mark.parametrize("asks_for_gradients", [False, True])
+def test_bfloat16_around_is_no_difference_of_kind(asks_for_gradients):
+    conv = nn.Conv2d(4, 16, 3, padding=1)
+    x, seen, mix = picture(1, 4, 6, 5), picture(1, 1, 12, 10), picture(3, 1, 1, 1)
+    with torch.set_grad_enabled(asks_for_gradients):
+        exact = rows.draw(x, conv, 2, 1, detail=(seen, mix))
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = rows.draw(x, conv, 2, 1, detail=(seen, mix))
+            block = Block(4, 3, 2)(x)
+    assert drawn.dtype == torch.float32
+    assert torch.allclose(drawn, exact, atol=0.02)
+    assert block.isfinite().all()

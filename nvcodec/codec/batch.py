@@ -76,6 +76,11 @@ class BatchLoss:
         # Parameters are exchanged within a network, so that each thread needs its own.
         self.drawings = [drawing] + [deepcopy(drawing) for _ in range(n_workers - 1)]
 
+    @property
+    def splits(self) -> bool:
+        """Whether clips have threads of their own."""
+        return self.workers is not None and not self.one_by_one
+
     def frames_of(self, clips: Tensor) -> Tensor:
         """Return the indices of all frames of these clips; the last clip may go beyond the end."""
         n = self.clip_frames
@@ -157,12 +162,16 @@ class BatchLoss:
         self.one_by_one = True
         return None
 
-    def _pictures(self, index: Tensor) -> Tensor:
-        """Return what the network should draw, (B, 3, H, W)."""
+    def _pictures(self, index: Tensor, drawn: Tensor) -> Tensor:
+        """Return what the network should draw, (B, 3, H, W), in the layout of what it drew.
+
+        Mixed layouts make every operation of the loss six times slower.
+        """
         if self.planes is not None:
             return self.planes.pictures(index)
-        # The layout of what is drawn: mixed ones make every operation of the loss six times slower.
-        frames = self.frames[index].contiguous(memory_format=torch.channels_last)
+        frames = self.frames[index]
+        if drawn.stride(1) == 1:
+            frames = frames.contiguous(memory_format=torch.channels_last)
         return frames.float().div_(self.peak)
 
     def _part(
@@ -187,10 +196,10 @@ class BatchLoss:
         if self.planes is not None:
             loss, mse = self.planes.distortion(s.loss, drawn.float(), index, mask)
         else:
-            loss, mse = distortion(s.loss, drawn.float(), self._pictures(index), mask)
+            loss, mse = distortion(s.loss, drawn.float(), self._pictures(index, drawn), mask)
         for picture in coarse:
             size = picture.shape[-2:]
-            small = shrink(self._pictures(index), size)
+            small = shrink(self._pictures(index, picture), size)
             known = None if mask is None else (shrink(mask, size) == 1).float()
             # The windows of SSIM do not fit into the smallest pictures.
             name = s.loss if min(size) >= min_side(s.loss) else "l2"

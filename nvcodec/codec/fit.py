@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from nvcodec.codec.rate import RateController
 from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
+from nvcodec.codec.workers import operation_threads
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
 
@@ -41,6 +43,8 @@ _CONTROL_STEPS = 12
 _OVERHEAD_STEPS = 48
 _TIMING_STEPS = 5
 _MAX_ROLLBACKS = 5
+_LARGE_MATRIX = 1 << 19
+"""Values from which on an optimiser's products are faster on several threads."""
 _N_LOOKED_AT = 8
 """Clips that tell how exactly every parameter must be kept."""
 
@@ -84,6 +88,10 @@ class Fit:
         self.masks: dict[str, Tensor] = {}
         self.best = Best()
         self.optimizers = self._make_optimizers()
+        self.has_large_matrices = any(
+            is_weight(name, p, self._fields) and p.numel() >= _LARGE_MATRIX
+            for name, p in self.model.named_parameters()
+        )
         self.lr_factor = 1.0
         self.step = 0
         self.position = 0.0
@@ -134,19 +142,25 @@ class Fit:
                 if "betas" in group:
                     group["betas"] = (beta1, group["betas"][1])
             optimizer.zero_grad()
-        self.loss = self._backward(clips)
+        with self._one_thread():
+            self.loss = self._backward(clips)
         finite = math.isfinite(self.loss)
         if finite:
             # Only now is it known that the parameters were sound.
             self._good = state or self._good
         if finite and self._gradients_are_finite():
-            for optimizer in self.optimizers:
-                optimizer.step()
+            with nullcontext() if self.has_large_matrices else self._one_thread():
+                for optimizer in self.optimizers:
+                    optimizer.step()
         else:
             self._roll_back()
         self._clock(time.perf_counter() - started)
         if self.done and self.analysis is not None:
             self._free_latents()
+
+    def _one_thread(self) -> AbstractContextManager[None]:
+        """Return a context in which operations use one thread, where clips have their own."""
+        return operation_threads(1) if self.batch_loss.splits else nullcontext()
 
     @property
     def evaluates(self) -> bool:
@@ -176,6 +190,11 @@ class Fit:
             self.model.load_state_dict(self.best.tensors)
         self.elapsed_s += time.perf_counter() - started
         return psnr_db
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """Names of what is no weight of a layer."""
+        return (*self.model.latent_names, *self.model.field_names)
 
     def _gradients_are_finite(self) -> bool:
         gradients = [p.grad for p in self._trained() if p.grad is not None]
@@ -381,8 +400,8 @@ class Fit:
         s = self.settings
         self.n_prunings += 1
         share = share_removed(s.prune, self.n_prunings, len(s.prune_at))
-        fields = (*self.model.latent_names, *self.model.field_names)
-        weights = {k: p for k, p in self.parameters().items() if is_weight(k, p, fields)}
+        parameters = self.parameters()
+        weights = {k: p for k, p in parameters.items() if is_weight(k, p, self._fields)}
         self.masks = prune_masks(weights, share, s.prune_scope)
         # What was better before has weights that must go.
         self.best = Best()
@@ -522,8 +541,7 @@ class Fit:
             trained["analysis"] = self.analysis
         if self.quantizer is not None:
             trained["quantizer"] = self.quantizer
-        fields = (*self.model.latent_names, *self.model.field_names)
-        excluded = tuple(f"model.{name}" for name in fields)
+        excluded = tuple(f"model.{name}" for name in self._fields)
         s = self.settings
         optimizers = make_optimizers(
             trained,

@@ -1,15 +1,18 @@
 """Clips of a batch on threads of their own, to train on them and to draw them.
 
 Splitting the batch beats splitting every operation, as PyTorch does by itself: threads then meet
-once a step instead of a thousand times, which also bears other programs on the machine.
+once a step instead of a thousand times, which also bears other programs on the machine. What a step
+does for all clips at once are many small operations, which one thread ends sooner than two can
+agree on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
-from threading import Lock, local
+from threading import RLock, local
 from typing import TypeVar
 
 import torch
@@ -18,7 +21,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-_counting = Lock()
+_counting = RLock()
 """Held where the number of threads of the whole process is changed for a while."""
 
 _this_thread = local()
@@ -58,6 +61,18 @@ def _prepare(n_threads: int) -> None:
     torch.set_flush_denormal(True)
 
 
+@contextmanager
+def operation_threads(n: int) -> Iterator[None]:
+    """Let operations use n threads each; the number is one for the whole process."""
+    with _counting:
+        before = torch.get_num_threads()
+        torch.set_num_threads(n)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
 class Workers:
     """Threads that share the processor's cores evenly."""
 
@@ -68,10 +83,7 @@ class Workers:
 
     def map(self, work: Callable[[In], Out], parts: Sequence[In]) -> list[Out]:
         """Return what `work` makes of the parts, in their order, once all have ended."""
-        with _counting:
-            before = torch.get_num_threads()
-            # The number of threads of matrix products is one for the whole process.
-            torch.set_num_threads(self.n_threads)
+        with operation_threads(self.n_threads):
             futures: list[Future[Out]] = []
             try:
                 futures = [self._pool.submit(run, work, part) for part in parts]
@@ -80,7 +92,6 @@ class Workers:
             finally:
                 # As above.
                 futures.clear()
-                torch.set_num_threads(before)
 
 
 @cache

@@ -60,6 +60,15 @@ def squash_(kind: int, x: Tensor) -> Tensor:
     return x.tanh_().mul_(0.5).add_(0.5) if kind == 0 else x.sigmoid_()
 
 
+def squash_gradient(kind: int, gradient: Tensor, squashed: Tensor) -> Tensor:
+    """Return the gradient to x, in new memory, from that to `squash(kind, x)` and its value."""
+    if OUTPUT_NAMES[kind] == "linear":
+        return gradient.clone()
+    # Of y = tanh(x) / 2 + 1/2 it is 2 y (1 - y), as tanh(x) is a logistic function of 2 x.
+    result: Tensor = torch.ops.aten.sigmoid_backward(gradient, squashed)
+    return result.mul_(2) if kind == 0 else result
+
+
 def scale_to_samples(values: Tensor, bit_depth: int) -> Tensor:
     """Turn numbers, in their own memory, into those of 0 to 2^bit_depth - 1 that stand for them."""
     return values.clamp_(0, 1).mul_(peak(bit_depth)).round_()

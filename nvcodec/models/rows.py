@@ -3,7 +3,8 @@
 What a layer makes on the way stays in the cache, in memory that is used again. Few channels are
 short vectors, so the inside of a block is turned to (channels, pixels) by the products themselves:
 sums over channels and GELU then run along the pixels. A bias is one more column, times ones.
-Where gradients are asked for, and on other devices, the layers are those of the library.
+Where gradients are asked for, layers of few channels are those of row_gradients.py; all others, and
+those of other devices, are the library's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvcodec.models import row_gradients
 from nvcodec.models.layers import (
     activate,
     conv_for_shuffle,
@@ -25,7 +27,6 @@ from nvcodec.models.layers import (
     to_samples,
 )
 
-_EPSILON = 1e-5
 _CHUNK_VALUES = 1_000_000
 """Values of a chunk on its way: 4 MB; with smaller ones, threads wait for Python too often."""
 _MAX_CHANNELS = 128
@@ -37,9 +38,12 @@ def block(x: Tensor, depthwise: nn.Conv2d, expand: nn.Linear, project: nn.Linear
     y = depthwise(x)
     if _pays(x) and x.shape[1] <= _MAX_CHANNELS:
         return _picture(_mix(_pixels(x), _pixels(y), expand, project), x.shape)
+    if x.device.type == "cpu" and x.shape[1] <= row_gradients.MAX_CHANNELS:
+        matrices = _with_bias(expand), _with_bias(project)
+        return _picture(row_gradients.mix(_pixels(x), _pixels(y), *matrices), x.shape)
     # Channels last: the two layers are plain matrix products without a copy.
     y = y.permute(0, 2, 3, 1)
-    y = F.layer_norm(y, y.shape[-1:], eps=_EPSILON)
+    y = F.layer_norm(y, y.shape[-1:], eps=row_gradients.EPSILON)
     y = project(activate(0, expand(y)))
     moved: Tensor = y.permute(0, 3, 1, 2)
     return x + moved
@@ -83,11 +87,11 @@ def draw(
     samples (uint8), which saves passes over the whole picture; with others `to_samples` does it.
     """
     if not _pays(x):
-        drawn = shuffle(conv_for_shuffle(conv, x, stride), stride)
-        if detail is not None:
-            seen, mix = detail
-            drawn = drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, mix)
-        drawn = squash(output, drawn)
+        cells = conv_for_shuffle(conv, x, stride)
+        if detail is None:
+            drawn = squash(output, shuffle(cells, stride))
+        else:
+            drawn = _blend(cells, stride, output, *detail)
         return drawn if bit_depth is None else to_samples(drawn, bit_depth)
     b, _, height, width = x.shape
     weight, bias = shuffle_weights(conv, stride)
@@ -140,11 +144,21 @@ def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
         normed[c] = grown[wide] = 1
         centred = torch.mm(centre, here.T, out=normed[:c])
         variance = torch.mul(centred, centred, out=square).mean(0)
-        centred.mul_(variance.add_(_EPSILON).rsqrt_())
+        centred.mul_(variance.add_(row_gradients.EPSILON).rsqrt_())
         torch.mm(widen, normed, out=grown[:wide])
         torch.ops.aten.gelu.out(grown[:wide], out=grown[:wide])
         torch.add(before, torch.mm(narrow, grown, out=square).T, out=here)
     return y
+
+
+def _blend(cells: Tensor, stride: int, output: int, seen: Tensor, weights: Tensor) -> Tensor:
+    """Return what `draw` does from the values of its convolution on."""
+    if cells.device.type == "cpu":
+        b, _, height, width = cells.shape
+        shaped = _pixels(cells).view(b, height, width, stride, stride, -1)
+        return row_gradients.blend(shaped, seen, weights.flatten(1), output)
+    drawn = shuffle(cells, stride)
+    return squash(output, drawn[:, :3] + F.conv2d(drawn[:, 3:] * seen, weights))
 
 
 def _pays(x: Tensor) -> bool:
