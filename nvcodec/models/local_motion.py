@@ -14,10 +14,11 @@ from nvcodec.models.looking import look, where
 _FEWEST, _MOST = 160, 320
 """Samples along the longer side of the luma that is looked at last: half of those of the frame
 within these bounds. The first looks need no more than the fewest."""
-_BLURS = (6.0, 3.0, 1.5, 0.0)
-"""Deviations in samples, coarse to fine, so that what moves far is found as well."""
+_LOOKS = ((2, 3.0), (2, 1.5), (1, 1.5), (1, 0.0))
+"""By how much samples are larger, and the deviation of a blur in them, coarse to fine, so that what
+moves far is found as well."""
 _STEPS = 80
-LOCAL_STEPS = _STEPS * len(_BLURS)
+LOCAL_STEPS = _STEPS * len(_LOOKS)
 _SMOOTHNESS = 0.3
 """A flow that changes little from frame to frame and cell to cell costs few bits."""
 _PICTURE_LR, _FLOW_LR = 0.03, 0.004
@@ -50,8 +51,8 @@ def local_motion(
     picture = whole.mean().view(1, 1, 1)
     everything = torch.arange(len(luma), device=luma.device)
     coarse = math.ceil(max(luma.shape[1:]) / _FEWEST)
-    for number, deviation in enumerate(_BLURS):
-        scale = coarse if deviation else 1
+    for number, (larger, deviation) in enumerate(_LOOKS):
+        scale = larger * coarse if deviation else 1
         parts = torch.split(whole, _FRAMES_AT_ONCE)
         seen = torch.cat([_blur(_shrink(part, scale), deviation) for part in parts])
         height, width = seen.shape[-2:]
