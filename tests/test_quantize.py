@@ -1,5 +1,7 @@
 """Quantisation: what training estimates is what the file weighs, and hostile tensors survive."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -172,6 +174,36 @@ def fit_small(max_bytes):
 def test_fit_size_lands_just_under_the_target(max_bytes):
     n_bytes = len(pack_tensors(fit_small(max_bytes)))
     assert 0.98 * max_bytes <= n_bytes <= max_bytes
+
+
+@pytest.mark.parametrize(("cost_db", "fills"), [(0.0, True), (0.02, False)])
+def test_a_file_is_filled_only_where_that_costs_next_to_nothing(cost_db, fills):
+    model = small_model()
+    quantizer = make_quantizer(model)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    as_trained = pack_tensors(quantizer.quantize(parameters))
+    max_bytes = int(1.025 * len(as_trained))
+    finer = len(pack_tensors(quantizer.quantize(parameters, octaves=-0.25)))
+    assert finer > max_bytes
+    fitted = fit_size(
+        partial(quantizer.quantize, parameters),
+        lambda tensors: len(pack_tensors(tensors)),
+        max_bytes,
+        # Training likes its own steps best by far, and its own rounding by cost_db.
+        psnr_db=lambda tensors: likes(tensors, quantizer, parameters, cost_db),
+    )
+    assert fitted is not None
+    n_bytes = len(pack_tensors(fitted))
+    assert (0.98 * max_bytes <= n_bytes <= max_bytes) == fills
+    assert (pack_tensors(fitted) == as_trained) != fills
+
+
+def likes(tensors, quantizer, parameters, cost_db):
+    trained = quantizer.quantize(parameters)
+    pairs = list(zip(tensors, trained, strict=True))
+    if any((q.steps != own.steps).any() for q, own in pairs):
+        return 10.0
+    return 30.0 - cost_db * any((q.symbols != own.symbols).any() for q, own in pairs)
 
 
 def test_finer_steps_do_not_cut_the_largest_values():

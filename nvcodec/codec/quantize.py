@@ -259,7 +259,8 @@ class Quantizer(nn.Module):
         """Round parameters to integers.
 
         All steps are first scaled by 2^octaves. Magnitudes are rounded down unless their fraction
-        exceeds 1/2 + deadzone: what costs least to draw nearer to zero goes first, as in RDOQ.
+        exceeds 1/2 + deadzone: what costs least to draw nearer to zero goes first, as in RDOQ. A
+        negative one rounds up what lies below the middle.
         """
         tensors = []
         for name, spec in self.specs.items():

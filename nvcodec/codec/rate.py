@@ -42,6 +42,8 @@ TOLERANCE = 0.02
 MAX_DEADZONE = 0.25
 SMALL_DEADZONE = 2.0**-8
 _LEAST_DEADZONE = 2.0**-20
+_MAX_FILL, _FILL_COST_DB = 2.0**-4, 0.01
+"""What is rounded up below the middle of two integers to fill a file, and what that may cost."""
 MAX_OCTAVES = 8.0
 
 
@@ -58,7 +60,8 @@ def fit_size(
     values at the edge between two integers, so that a tiny deadzone saves up to some percent at
     little cost; then come slightly scaled steps, with a deadzone that bridges what the eighths of
     an octave leave open (figures in benchmarks/NOTES.md). Where training leaves more than 2 %,
-    finer steps fill it only if psnr_db(tensors) says that they draw better. Returns None when the
+    finer steps fill it only if psnr_db(tensors) says that they draw better; else values just below
+    the middle of two integers are rounded up, if that costs next to nothing. Returns None when the
     coarsest steps give too much.
     """
     enough = (1 - TOLERANCE) * max_bytes
@@ -105,7 +108,33 @@ def fit_size(
     if not done():
         narrow(low, MAX_DEADZONE)
     found = best[1] if best else None
-    if as_trained is None or found is None or found is as_trained:
+    if as_trained is None or found is None:
         return found
     # What was trained with its steps may like no others.
-    return max(as_trained, found, key=psnr_db)
+    if found is not as_trained and psnr_db(found) > psnr_db(as_trained):
+        return found
+    filled = _fill(quantize, measure, enough, max_bytes)
+    if filled is not None and psnr_db(filled) > psnr_db(as_trained) - _FILL_COST_DB:
+        return filled
+    return as_trained
+
+
+def _fill(
+    quantize: Callable[[float, float], list[QTensor]],
+    measure: Callable[[list[QTensor]], int],
+    enough: float,
+    max_bytes: int,
+) -> list[QTensor] | None:
+    """Return the network with as little rounded up as gives a file of enough bytes, if any does."""
+    low, high = _LEAST_DEADZONE, _MAX_FILL
+    if measure(quantize(0.0, -high)) < enough:
+        return None
+    filled = None
+    for _ in range(8):
+        middle = math.sqrt(low * high)
+        tensors = quantize(0.0, -middle)
+        n_bytes = measure(tensors)
+        low, high = (middle, high) if n_bytes < enough else (low, middle)
+        if enough <= n_bytes <= max_bytes:
+            filled = tensors
+    return filled
