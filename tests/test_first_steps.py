@@ -39,9 +39,9 @@ def named(model):
 
 
 def look_at(model, *, n_times=1, mask=None):
-    clips = torch.arange(N_FRAMES).repeat(n_times)
+    clips = torch.arange(N_FRAMES).repeat(n_times)[:, None]
     generator = torch.Generator().manual_seed(0)
-    return squared_slopes(model, named(model), clips, N_FRAMES, generator, mask)
+    return squared_slopes(model, named(model), list(clips), generator, mask)
 
 
 def make_quantizer(model, n_bits):

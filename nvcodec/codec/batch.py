@@ -86,6 +86,11 @@ class BatchLoss:
         n = self.clip_frames
         return (clips[:, None] * n + torch.arange(n, device=clips.device)).flatten()
 
+    def known_frames_of(self, clips: Tensor) -> Tensor:
+        """Return the indices of those frames of these clips that there are."""
+        index = self.frames_of(clips)
+        return index[index < len(self.frames)]
+
     def analyse(self, analysis: nn.Module, clips: Tensor) -> Tensor:
         """Return the latents that the encoder network makes; the last frame fills the last clip."""
         index = self.frames_of(clips).clamp_max(len(self.frames) - 1)
@@ -114,7 +119,7 @@ class BatchLoss:
         if analysis is not None:
             sources = sources + list(analysis.parameters())
             wanted = wanted + list(analysis.parameters())
-        n_frames = int((self.frames_of(clips) < len(self.frames)).sum()) / self.team.size
+        n_frames = len(self.known_frames_of(clips)) / self.team.size
         own_clips = self.team.share(len(clips))
         clips = clips[own_clips]
         latents = latents and {k: z[own_clips] for k, z in latents.items()}
@@ -185,8 +190,7 @@ class BatchLoss:
         n_frames: float,
     ) -> _Part:
         s = self.settings
-        index = self.frames_of(clips)
-        index = index[index < len(self.frames)]
+        index = self.known_frames_of(clips)
         mask = None if self.mask is None else self.mask[index].float()
         own = list((latents or {}).values())
         with torch.autocast(self.frames.device.type, torch.bfloat16, enabled=s.bf16):

@@ -6,6 +6,8 @@ the root of how much pictures change with a value; the bits of the file tell how
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -27,22 +29,20 @@ _LEAST_SLOPE = 1e-30
 def squared_slopes(
     model: VideoModel,
     values: dict[str, Tensor],
-    clips: Tensor,
-    n_frames: int,
+    clips: Sequence[Tensor],
     generator: torch.Generator,
     mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return, for every value, about the sum over pixels of its squared derivatives.
 
-    It is the mean over all frames of these clips; where mask (N, 1, H, W) is 0, pixels do not
-    count. For random signs u, E[(J^T u)^2] is the diagonal of J^T J (Bekas et al. 2007).
+    It is the mean over the frames of clips, given by the indices of each; where mask (N, 1, H, W)
+    is 0, pixels do not count. For random signs u, E[(J^T u)^2] is the diagonal of J^T J (Bekas et
+    al. 2007).
     """
     leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
     totals = {name: torch.zeros_like(value) for name, value in values.items()}
     n_drawn = 0
-    for clip in clips:
-        index = clip * model.clip_frames + torch.arange(model.clip_frames, device=clip.device)
-        index = index[index < n_frames]
+    for index in clips:
         drawn = functional_call(model, leaves, (index, None))
         signs = torch.randint(2, drawn.shape, generator=generator).to(drawn) * 2 - 1
         if mask is not None:

@@ -382,13 +382,13 @@ class Fit:
             torch.enable_grad(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16),
         ):
-            slopes = squared_slopes(
-                self.model, parameters, clips, len(self.frames), generator, self.mask
-            )
+            looked_at = [self.batch_loss.known_frames_of(clip) for clip in clips[:, None]]
+            slopes = squared_slopes(self.model, parameters, looked_at, generator, self.mask)
+        means = self.team.mean(list(slopes.values()))
         set_first_steps(
             self.quantizer,
             parameters,
-            self.team.mean(slopes),
+            dict(zip(slopes, means, strict=True)),
             first_bits(self.rate.target_bits, self.step),
             steady_names=self.model.steady_names,
         )

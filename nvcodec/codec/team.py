@@ -64,27 +64,20 @@ class Team:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         figures = torch.tensor([loss, float(mse.sum()), len(mse)], device=self.device)
         gradients = [p.grad for p in chosen if p.grad is not None]
-        sums = torch.cat([*(g.flatten().float() for g in gradients), figures])
-        self._reduce(sums, dist.ReduceOp.SUM)
-        first = 0
-        for gradient in gradients:
-            mean = sums[first : first + gradient.numel()] / self.size
-            gradient.copy_(mean.view(gradient.shape))
-            first += gradient.numel()
-        loss_sum, mse_sum, n = sums[first:]
-        return float(loss_sum) / self.size, mse_sum / n
+        *means, of_figures = self.mean([*gradients, figures])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean)
+        loss_mean, mse_mean, n_mean = of_figures
+        return float(loss_mean), mse_mean / n_mean
 
-    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the means over the processes, equal in all: devices may round differently."""
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return means over the processes (float32), equal in all: devices round differently."""
         if self.size == 1:
-            return values
-        flat = torch.cat([value.flatten() for value in values.values()])
+            return list(tensors)
+        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
         self._reduce(flat, dist.ReduceOp.SUM)
-        pieces = torch.split(flat / self.size, [value.numel() for value in values.values()])
-        return {
-            name: piece.view(value.shape)
-            for (name, value), piece in zip(values.items(), pieces, strict=True)
-        }
+        pieces = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
+        return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
 
     def _reduce(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
         try:
