@@ -296,13 +296,13 @@ class Fit:
     def _backward(self, clips: Tensor) -> float:
         """Find the gradients of the batch's loss and return the loss."""
         bits = latents = rate_loss = None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            if self.quantizer is not None:
-                values, latents, bits = self._quantized(clips)
-                rate_loss = self.rate.pressure / self.rate.target_bits * bits
-            else:
-                named = dict(self.model.named_parameters())
-                values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
+        # Not in bfloat16: predicted symbols and activities need more than its 8 bits.
+        if self.quantizer is not None:
+            values, latents, bits = self._quantized(clips)
+            rate_loss = self.rate.pressure / self.rate.target_bits * bits
+        else:
+            named = dict(self.model.named_parameters())
+            values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
         values = {f"model.{name}": value for name, value in values.items()}
         if self.drawing.heads is not None:
             values |= {f"heads.{name}": p for name, p in self.drawing.heads.named_parameters()}
