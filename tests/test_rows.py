@@ -17,6 +17,7 @@ from nvcodec.models.layers import OUTPUT_NAMES, squash, to_samples
 def chunk_values(request, monkeypatch):
     """Chunks that divide a picture unevenly, and one for all of it."""
     monkeypatch.setattr(rows, "_CHUNK_VALUES", request.param)
+    monkeypatch.setattr(row_gradients, "_CHUNK_VALUES", request.param)
 
 
 def picture(*shape: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Layers of few channels with their gradients by hand, on a CPU a few rows of pixels at a time.
 
-What rows.py is to decoding, this is to training. Vectors over a handful of channels are short, and
-the library's norm and 1x1 convolutions take most of a step for them; here all sums run along the
-pixels. What the gradient needs on the way is computed again from the input of a part, in the cache.
-Sums are float32 at least, whatever kind the values are.
+For rows.py, whose decoding uses the block as well. Vectors over a handful of channels are short,
+and the library's norm and 1x1 convolutions take most of a step for them; here all sums run along
+the pixels. What the gradient needs on the way is computed again from the input of a part, in the
+cache. Sums are float32 at least, whatever kind the values are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nvcodec.models.layers import squash_, squash_gradient
 
 EPSILON = 1e-5
 MAX_CHANNELS = 16
-"""Of a block: above, the library's products in bfloat16 are faster (benchmarks/NOTES.md)."""
+"""Of a block in training: above, products in bfloat16 are faster (benchmarks/NOTES.md)."""
 _CHUNK_VALUES = 1_000_000
 
 
@@ -49,8 +49,10 @@ class _Mix(torch.autograd.Function):
         result = torch.empty_like(x)
         parts = _Parts(y, expand)
         for before, here, to in zip(*map(parts.split, (x, y, result)), strict=True):
-            _, _, _, grown = parts.widen(here)
-            torch.ops.aten.gelu.out(grown, out=parts.acted[: len(grown)])
+            parts.start(len(here))
+            grown = parts.acted[:-1]
+            parts.widen(here, grown)
+            torch.ops.aten.gelu.out(grown, out=grown)
             torch.add(before, torch.mm(project, parts.acted, out=parts.spare).T, out=to)
         return result
 
@@ -62,16 +64,17 @@ class _Mix(torch.autograd.Function):
         to_y = torch.empty_like(y)
         to_expand, to_project = torch.zeros_like(expand), torch.zeros_like(project)
         parts = _Parts(y, expand)
-        c, wide = expand.shape[1] - 1, len(expand)
         for given, here, to in zip(*map(parts.split, (gradient, y, to_y)), strict=True):
-            normed, scale, centred, grown = parts.widen(here)
-            torch.ops.aten.gelu.out(grown, out=parts.acted[:wide])
+            parts.start(len(here))
+            grown, acted = parts.grown, parts.acted[:-1]
+            centred, scale = parts.widen(here, grown)
+            torch.ops.aten.gelu.out(grown, out=acted)
             wanted = given.to(expand.dtype)
             to_project.addmm_(wanted.T, parts.acted.T)
-            to_grown = torch.mm(project[:, :wide].T, wanted.T, out=parts.acted[:wide])
+            to_grown = torch.mm(project[:, :-1].T, wanted.T, out=acted)
             torch.ops.aten.gelu_backward.grad_input(to_grown, grown, grad_input=to_grown)
-            to_expand.addmm_(to_grown, normed.T)
-            to_normed = torch.mm(expand[:, :c].T, to_grown, out=parts.spare)
+            to_expand.addmm_(to_grown, parts.normed.T)
+            to_normed = torch.mm(expand[:, :-1].T, to_grown, out=parts.spare)
             along = (to_normed * centred).mean(0)
             to_normed.sub_(centred.mul_(along)).mul_(scale)
             to.copy_(torch.mm(parts.centre, to_normed).T)
@@ -79,37 +82,38 @@ class _Mix(torch.autograd.Function):
 
 
 class _Parts:
-    """Memory for parts of the pixels, each turned to (channels, pixels)."""
+    """Memory for one part of the pixels at a time, turned to (channels, pixels).
+
+    `normed` and `acted` have a last row of ones, by which a bias is multiplied.
+    """
 
     def __init__(self, y: Tensor, expand: Tensor) -> None:
         self.expand = expand
-        self.c, self.wide = expand.shape[1] - 1, len(expand)
-        self.centre = torch.eye(self.c, dtype=expand.dtype) - 1 / self.c
-        self.n = min(len(y), max(1, _CHUNK_VALUES // (4 * self.c + 3 * self.wide)))
-        heights = (self.c + 1, self.c, self.wide, self.wide + 1)
-        self.memory = [expand.new_empty(height * self.n) for height in heights]
+        c, wide = expand.shape[1] - 1, len(expand)
+        self.centre = torch.eye(c, dtype=expand.dtype) - 1 / c
+        self.n = min(len(y), max(1, _CHUNK_VALUES // (4 * c + 3 * wide)))
+        self.heights = (c + 1, c, wide, wide + 1)
+        self.memory = [expand.new_empty(height * self.n) for height in self.heights]
 
     def split(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Return the parts of pixels (P, C)."""
         return torch.split(pixels, self.n)
 
-    def widen(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return norm(here) with a row of ones, what it was multiplied by, itself, and expanded.
-
-        `acted` has a last row of ones, too.
-        """
-        m = len(here)
-        heights = (self.c + 1, self.c, self.wide, self.wide + 1)
-        normed, self.spare, grown, self.acted = (
-            memory[: height * m].view(height, m)
-            for memory, height in zip(self.memory, heights, strict=True)
+    def start(self, n: int) -> None:
+        """Take the memory for a part of n pixels."""
+        self.normed, self.spare, self.grown, self.acted = (
+            memory[: height * n].view(height, n)
+            for memory, height in zip(self.memory, self.heights, strict=True)
         )
-        normed[self.c] = self.acted[self.wide] = 1
-        centred = torch.mm(self.centre, here.to(self.expand.dtype).T, out=normed[: self.c])
-        variance = torch.mul(centred, centred, out=self.spare).mean(0)
-        scale = variance.add_(EPSILON).rsqrt_()
+        self.normed[-1] = self.acted[-1] = 1
+
+    def widen(self, here: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
+        """Put expand(norm(here)) there; return norm(here) and what it was multiplied by."""
+        centred = torch.mm(self.centre, here.to(self.expand.dtype).T, out=self.normed[:-1])
+        scale = torch.mul(centred, centred, out=self.spare).mean(0).add_(EPSILON).rsqrt_()
         centred.mul_(scale)
-        return normed, scale, centred, torch.mm(self.expand, normed, out=grown)
+        torch.mm(self.expand, self.normed, out=to)
+        return centred, scale
 
 
 class _Blend(torch.autograd.Function):

@@ -36,9 +36,8 @@ _MAX_CHANNELS = 128
 def block(x: Tensor, depthwise: nn.Conv2d, expand: nn.Linear, project: nn.Linear) -> Tensor:
     """Return x + project(GELU(expand(norm(depthwise(x))))) of x (B, C, H, W)."""
     y = depthwise(x)
-    if _pays(x) and x.shape[1] <= _MAX_CHANNELS:
-        return _picture(_mix(_pixels(x), _pixels(y), expand, project), x.shape)
-    if x.device.type == "cpu" and x.shape[1] <= row_gradients.MAX_CHANNELS:
+    most = _MAX_CHANNELS if _pays(x) else row_gradients.MAX_CHANNELS
+    if x.device.type == "cpu" and x.shape[1] <= most:
         matrices = _with_bias(expand), _with_bias(project)
         return _picture(row_gradients.mix(_pixels(x), _pixels(y), *matrices), x.shape)
     # Channels last: the two layers are plain matrix products without a copy.
@@ -126,29 +125,6 @@ def draw(
         result[i : i + n].copy_(values.transpose(1, 2))
     picture = _picture(result, (b, 3, height * stride, width * stride))
     return picture if bit_depth in (None, 8) else to_samples(picture, bit_depth)
-
-
-def _mix(x: Tensor, y: Tensor, expand: nn.Linear, project: nn.Linear) -> Tensor:
-    """Return x + project(GELU(expand(norm(y)))) of pixels (P, C), in the memory of y."""
-    c, wide = x.shape[1], len(expand.weight)
-    centre = torch.eye(c) - 1 / c
-    widen, narrow = _with_bias(expand), _with_bias(project)
-    n = max(1, _CHUNK_VALUES // (4 * c + wide))
-    values, squares, inner = (torch.empty(k * min(n, len(x))) for k in (c + 1, c, wide + 1))
-    for before, here in zip(torch.split(x, n), torch.split(y, n), strict=True):
-        m = len(here)
-        normed, square, grown = (
-            memory[: k * m].view(k, m)
-            for memory, k in ((values, c + 1), (squares, c), (inner, wide + 1))
-        )
-        normed[c] = grown[wide] = 1
-        centred = torch.mm(centre, here.T, out=normed[:c])
-        variance = torch.mul(centred, centred, out=square).mean(0)
-        centred.mul_(variance.add_(row_gradients.EPSILON).rsqrt_())
-        torch.mm(widen, normed, out=grown[:wide])
-        torch.ops.aten.gelu.out(grown[:wide], out=grown[:wide])
-        torch.add(before, torch.mm(narrow, grown, out=square).T, out=here)
-    return y
 
 
 def _blend(cells: Tensor, stride: int, output: int, seen: Tensor, weights: Tensor) -> Tensor:
