@@ -14,6 +14,7 @@ from typing import Any
 import machine
 import torch
 
+from nvcodec.codec.first_steps import set_first_steps
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan
 from nvcodec.codec.quantize import Quantizer, tensor_specs
@@ -52,8 +53,10 @@ def make_random_file(path: Path, arch: str, bpp: float) -> Plan:
             torch.nn.init.normal_(parameter)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     quantizer = Quantizer(tensor_specs(model), weight_bits=16, embed_bits=16)
-    quantizer.initialize(parameters)
-    path.write_bytes(make_file(plan, info, quantizer.quantize(parameters, octaves=1.5), b""))
+    assert plan.max_bytes is not None
+    alike = {name: torch.ones_like(p) for name, p in parameters.items()}
+    set_first_steps(quantizer, parameters, alike, 8 * plan.max_bytes)
+    path.write_bytes(make_file(plan, info, quantizer.quantize(parameters), b""))
     return plan
 
 
