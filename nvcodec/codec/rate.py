@@ -110,11 +110,12 @@ def fit_size(
     found = best[1] if best else None
     if as_trained is None or found is None:
         return found
+    trained_db = psnr_db(as_trained)
     # What was trained with its steps may like no others.
-    if found is not as_trained and psnr_db(found) > psnr_db(as_trained):
+    if found is not as_trained and psnr_db(found) > trained_db:
         return found
     filled = _fill(quantize, measure, enough, max_bytes)
-    if filled is not None and psnr_db(filled) > psnr_db(as_trained) - _FILL_COST_DB:
+    if filled is not None and psnr_db(filled) > trained_db - _FILL_COST_DB:
         return filled
     return as_trained
 

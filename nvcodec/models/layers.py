@@ -61,9 +61,9 @@ def squash_(kind: int, x: Tensor) -> Tensor:
 
 
 def squash_gradient(kind: int, gradient: Tensor, squashed: Tensor) -> Tensor:
-    """Return the gradient to x, in new memory, from that to `squash(kind, x)` and its value."""
+    """Return the gradient to x from that to `squash(kind, x)` and its value."""
     if OUTPUT_NAMES[kind] == "linear":
-        return gradient.clone()
+        return gradient
     # Of y = tanh(x) / 2 + 1/2 it is 2 y (1 - y), as tanh(x) is a logistic function of 2 x.
     result: Tensor = torch.ops.aten.sigmoid_backward(gradient, squashed)
     return result.mul_(2) if kind == 0 else result
