@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,9 @@ from nvcodec.errors import ResourceError, UsageError
 DEVICES = ("auto", "cpu", "cuda")
 _BF16_MARGIN = 1.5
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_RESERVE_BYTES = 8 << 20
+_reserve: list[mmap.mmap] = []
+"""Addresses for oneDNN's kernels once memory has run out; no page of them is touched before."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -68,13 +72,18 @@ def _keep_freed_memory() -> None:
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    if not _reserve:
+        with suppress(OSError):
+            _reserve.append(mmap.mmap(-1, _RESERVE_BYTES))
 
 
 def return_freed_memory() -> None:
     """Give back to the system what `_keep_freed_memory` keeps, where memory has run out.
 
-    oneDNN takes the pages of its kernels from the system, not from malloc. glibc only.
+    oneDNN takes the pages of its kernels from the system, not from malloc: what malloc has free
+    below a small block still in use is of no use to it, the reserve is. glibc only.
     """
+    _reserve.clear()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
