@@ -64,9 +64,8 @@ def synthetic(like: Source) -> Source:
         frame[40:90, 30 + 2 * t : 80 + 2 * t] = front[:50, 3 * t : 3 * t + 50][:, : _WIDTH - 30]
         frames[t] = np.clip(np.rint(frame + rng.normal(0, 2, frame.shape)), 0, 255)
     info = replace(like.info, width=_WIDTH, height=_HEIGHT)
-    return replace(
-        like, frames=frames, planes=None, info=info, sha256=hashlib.sha256(frames).hexdigest()
-    )
+    sha256 = hashlib.sha256(frames.tobytes()).hexdigest()
+    return replace(like, frames=frames, planes=None, info=info, sha256=sha256)
 
 
 def cpu_s_per_step(source: Source, options: EncodeOptions) -> float:

@@ -32,18 +32,17 @@ def add_noise(frames: Frames, kind: str, share: float, seed: int) -> Frames:
     """Return noisy frames (N, H, W, 3)."""
     generator = np.random.default_rng(seed)
     if kind == "gaussian":
-        noisy = frames + generator.normal(0.0, SIGMA, frames.shape)
-        return noisy.clip(0, 255).round().astype(np.uint8)
+        values = frames + generator.normal(0.0, SIGMA, frames.shape)
+        return values.clip(0, 255).round().astype(np.uint8)
+    noisy = frames.copy()
     hit = generator.random(frames.shape[:3]) < share
     n = int(hit.sum())
-    values = {
-        "white": lambda: np.full((n, 1), 255),
-        "black": lambda: np.zeros((n, 1)),
-        "salt and pepper": lambda: generator.integers(0, 2, (n, 1)) * 255,
-        "random": lambda: generator.integers(0, 256, (n, 3)),
-    }[kind]()
-    noisy = frames.copy()
-    noisy[hit] = values
+    if kind == "random":
+        noisy[hit] = generator.integers(0, 256, (n, 3))
+    elif kind == "salt and pepper":
+        noisy[hit] = generator.integers(0, 2, (n, 1)) * 255
+    else:
+        noisy[hit] = {"white": 255, "black": 0}[kind]
     return noisy
 
 

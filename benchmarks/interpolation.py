@@ -56,7 +56,7 @@ def quality(frames: Iterable[RGB], truth: Iterable[RGB]) -> dict[str, Any]:
 
 def fit_with_encoder(
     part: Source, options: nvcodec.EncodeOptions, n_params: int
-) -> tuple[bytes, torch.nn.Module | None]:
+) -> tuple[bytes, torch.nn.Module]:
     """Return the file of a network whose encoder is trained to the end, and that encoder."""
     # Where the rate is in the loss, embeddings are free parameters in the end. 8 bits as HNeRV's.
     options = replace(
@@ -69,10 +69,12 @@ def fit_with_encoder(
     )  # fmt: skip
     plan = work.plan()
     fit = work.make_fit(plan)
+    encoder = fit.analysis
     while not fit.done:
         # The last step drops it.
         encoder = fit.analysis
         fit.advance()
+    assert encoder is not None
     return work.finish(plan, fit), encoder
 
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -64,7 +65,7 @@ def left_by(output: Path) -> str:
     return f"{saved}, a file half written" if part else saved
 
 
-def survive(folder: Path, n_kills: int, seed: int, passes: int) -> dict:
+def survive(folder: Path, n_kills: int, seed: int, passes: int) -> dict[str, Any]:
     """Kill so many times; return what happened. Raises SystemExit where a file is another one."""
     source = make_video(
         folder / "in.mkv", codec="ffv1", pixel_format="bgr0",

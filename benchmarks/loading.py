@@ -13,6 +13,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def load_mp4(path: Path, indices: list[int], gop: int) -> NDArray[np.uint8]:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = torch.get_num_threads()
         stream.thread_type = "AUTO"
+        assert stream.average_rate
+        assert stream.time_base
         frame_time = 1 / (stream.average_rate * stream.time_base)
         decoded, at = container.decode(stream), -1
         for index in indices:
@@ -56,7 +59,7 @@ def load_mp4(path: Path, indices: list[int], gop: int) -> NDArray[np.uint8]:
                 decoded = container.decode(stream)
             while True:
                 frame = next(decoded)
-                at = round(frame.pts / frame_time)
+                at = round((frame.pts or 0) / frame_time)
                 if at == index:
                     break
             frames.append(frame.to_ndarray(format="rgb24"))
@@ -103,14 +106,14 @@ def main() -> None:
         _, encoded = nvcodec.encode(source, coded, options)
         for batch in arguments.batch:
             results[f"nrv, batch {batch}"] = {"n_bytes": encoded.n_bytes} | {
-                name: best_s(lambda b=batch, i=i: load_nrv(coded, i, b), len(i))
+                name: best_s(partial(load_nrv, coded, i, batch), len(i))
                 for name, i in patterns.items()
             }
         for gop in (250, 12):
             path = Path(folder) / f"gop{gop}.mp4"
             write_mp4(path, source, gop)
             results[f"mp4, keyframe every {gop}"] = {"n_bytes": path.stat().st_size} | {
-                name: best_s(lambda p=path, i=i, g=gop: load_mp4(p, i, g), len(i))
+                name: best_s(partial(load_mp4, path, i, gop), len(i))
                 for name, i in patterns.items()
             }
     machine.save(

@@ -43,7 +43,8 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.dwconv(x).permute(0, 2, 3, 1)
         y = self.gamma * self.down(F.gelu(self.up(self.norm(y))))
-        return x + y.permute(0, 3, 1, 2)
+        moved: Tensor = y.permute(0, 3, 1, 2)
+        return x + moved
 
 
 class PlainChannelNorm(nn.Module):
@@ -110,7 +111,7 @@ def measure_plain() -> dict[str, float]:
 
     def step() -> None:
         adam.zero_grad()
-        F.mse_loss(plain(target), target).backward()
+        F.mse_loss(plain(target), target).backward()  # type: ignore[no-untyped-call]
         adam.step()
 
     embedding = torch.zeros(1, CONFIG.embed_dim, 2, 4)

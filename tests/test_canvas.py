@@ -215,6 +215,13 @@ def test_impossible_configs(changes, words):
         small_model(**changes)
 
 
+def test_options_that_do_not_go_together():
+    with pytest.raises(UsageError, match=r"Canvas cannot be built: .* differ in length"):
+        Canvas.solve(99_000, 132, 180, 320, widths="3,2,1")
+    with pytest.raises(UsageError, match="Canvas cannot be built: kernel size 4 must be odd"):
+        Canvas.smallest(132, 180, 320, kernel=4)
+
+
 @pytest.mark.parametrize("n_params", [20_000, 60_000, 300_000])
 @pytest.mark.parametrize(("n_frames", "height", "width"), [(1, 16, 16), (7, 48, 27), (33, 90, 160)])
 def test_solved_width_fits_the_budget(n_params, n_frames, height, width):

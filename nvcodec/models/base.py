@@ -189,6 +189,16 @@ def shape_only(
         return cls(config, n_frames, height, width)
 
 
+def shape_of_options(
+    cls: type[VideoModel], config: Any, n_frames: int, height: int, width: int
+) -> VideoModel:
+    """Do the same for what a user chose; raise UsageError where it does not go together."""
+    try:
+        return shape_only(cls, config, n_frames, height, width)
+    except ValueError as error:
+        raise UsageError(f"{cls.__name__} cannot be built: {error}") from error
+
+
 def parse_options(
     cls: type[VideoModel], options: Mapping[str, Any], *, solved: str, extra: Any = None
 ) -> dict[str, Any]:

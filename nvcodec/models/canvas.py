@@ -24,6 +24,7 @@ from nvcodec.models.base import (
     GoOn,
     VideoModel,
     parse_options,
+    shape_of_options,
     shape_only,
     weigh_params,
     widest,
@@ -66,8 +67,10 @@ _MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 900, 850_000_000
 """Multiply-accumulates, unless widths are given: of a pixel at most 8000, and of a frame at most
 what two cores do 30 times a second, which is 920 a pixel of 720p, but 900 a pixel are always
 allowed. More values then go into canvases."""
+_TAPER = 0.6
+"""Channels of a stage, as a share of those of the stage before."""
 _SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0}
-_MOST_CANVASES, _MOST_DCT_CANVASES = 4, 2
+_MOST_CANVASES, _MOST_DCT_CANVASES = 5.0, 2.5
 """How many times as many channels canvases may have where a large frame holds the network back; the
 second one is for coefficients. Of a small one, where nothing but `_MAX_MACS` does, finer steps are
 better than more values."""
@@ -319,9 +322,11 @@ class Canvas(VideoModel):
 
     @classmethod
     def smallest(cls, n_frames: int, height: int, width: int, **options: Any) -> CanvasConfig:
-        """Return the smallest Config with these options."""
+        """Return the smallest Config with these options; raise UsageError as `solve` does."""
         parsed = _SMALLEST | parse_options(cls, options, solved="")
-        return _fill_options(1, 1, _count_stages(parsed, height, width), parsed)
+        config = _fill_options(1, 1, _count_stages(parsed, height, width), parsed)
+        shape_of_options(cls, config, n_frames, height, width)
+        return config
 
     @classmethod
     def solve(
@@ -338,7 +343,7 @@ class Canvas(VideoModel):
         coarse = [kind | {"detail_channels": 0} for kind in kinds]
         for kind in (*(kinds if detailed else []), *coarse, _SMALLEST):
             least = _fill_options(1, 1, n_stages, kind | parsed)
-            n_least = weigh_params(shape_only(cls, least, n_frames, height, width))
+            n_least = weigh_params(shape_of_options(cls, least, n_frames, height, width))
             if n_least <= _SLOW_SHARE * n_params:
                 break
         n_spare = n_params - n_least
@@ -355,7 +360,7 @@ class Canvas(VideoModel):
         growth = min(most_canvases, _MAX_MACS * n_pixels // budget)
 
         def count_macs(channels: int) -> int:
-            config = _fill_options(growth * channels, channels, n_stages, parsed)
+            config = _fill_options(round(growth * channels), channels, n_stages, parsed)
             return shape_only(cls, config, 1, height, width).macs_per_frame()
 
         most = MAX_WIDTH
@@ -364,7 +369,7 @@ class Canvas(VideoModel):
         config: CanvasConfig = widest(
             cls,
             lambda size: _fill_options(size, most, n_stages, parsed),
-            growth * most,
+            round(growth * most),
             n_params,
             n_frames,
             height,
@@ -383,13 +388,13 @@ def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) 
     """Return the Config of a size: the channels of its first stage, as far as these are at most
     `most`; beyond, canvases alone have more channels.
 
-    Each stage doubles the resolution and halves the channels. 48 channels with two stages are those
-    of the trials in NOTES.md.
+    Each stage doubles the resolution and has fewer channels, which take more of the arithmetic the
+    finer they are: what the last one lacks nothing before it can make up for (benchmarks/NOTES.md).
     """
     channels = min(size, most)
     filled: dict[str, Any] = {
-        "widths": tuple(max(1, channels >> i) for i in range(n_stages)),
-        "depths": (3, *[1] * (n_stages - 1)),
+        "widths": tuple(max(1, round(channels * _TAPER**i)) for i in range(n_stages)),
+        "depths": (1,) * n_stages,
         "strides": (2,) * n_stages,
         "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),

@@ -19,9 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvcodec.errors import UsageError
 from nvcodec.fields import choice, u8, u8_list, u16
-from nvcodec.models.base import VideoModel, count_params, parse_options, shape_only, widest
+from nvcodec.models.base import (
+    VideoModel,
+    count_params,
+    parse_options,
+    shape_of_options,
+    shape_only,
+    widest,
+)
 from nvcodec.models.layers import OUTPUT_NAMES, activate, conv_1x1, interpolate_over_time, squash
 from nvcodec.models.strides import grid_size, solve_strides
 
@@ -204,10 +210,7 @@ class HiNeRV(VideoModel):
         """Return the smallest Config with these options; raise UsageError as `solve` does."""
         sizes = dict.fromkeys(("base_times", "base_channels", "local_channels"), 1)
         config = HiNeRVConfig(**sizes | cls._parse(height, width, options), channels=1)
-        try:
-            shape_only(cls, config, n_frames, height, width)
-        except ValueError as error:
-            raise UsageError(f"HiNeRV cannot be built: {error}") from error
+        shape_of_options(cls, config, n_frames, height, width)
         return config
 
     @classmethod

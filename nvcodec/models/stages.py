@@ -9,8 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nvcodec.errors import UsageError
-from nvcodec.models.base import VideoModel, count_params, parse_options, shape_only, widest
+from nvcodec.models.base import (
+    VideoModel,
+    count_params,
+    parse_options,
+    shape_of_options,
+    shape_only,
+    widest,
+)
 from nvcodec.models.layers import conv_1x1, max_levels, squash
 from nvcodec.models.strides import grid_size, solve_strides
 
@@ -66,10 +72,7 @@ class StageModel(VideoModel):
         """Return the smallest Config with these options; raise UsageError as `solve` does."""
         given = cls._parse(height, width, options)
         config = cls.Config(**dict.fromkeys(cls.sizes(0), 1) | given, fc_dim=1)
-        try:
-            shape_only(cls, config, n_frames, height, width)
-        except ValueError as error:
-            raise UsageError(f"{cls.__name__} cannot be built: {error}") from error
+        shape_of_options(cls, config, n_frames, height, width)
         return config
 
     @classmethod
