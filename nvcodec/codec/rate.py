@@ -33,9 +33,8 @@ class RateController:
         self.mu *= math.exp(max(-0.1, min(0.1, 1.5 * error)))
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
         # Once values are rounded and the learning rate is low, size answers slowly; what is left
-        # to the exact fit costs more quality than a push here. Too strong a one, three times this,
-        # makes small networks swing by 16 % from update to update.
-        self.pressure = self.mu * math.exp(max(-1.0, min(1.0, 10 * error)))
+        # to the exact fit costs far more quality than a strong push here.
+        self.pressure = self.mu * math.exp(max(-1.0, min(1.0, 30 * error)))
 
 
 TOLERANCE = 0.02
