@@ -69,7 +69,6 @@ def fit_with_encoder(
     )  # fmt: skip
     plan = work.plan()
     fit = work.make_fit(plan)
-    encoder = fit.analysis
     while not fit.done:
         # The last step drops it.
         encoder = fit.analysis

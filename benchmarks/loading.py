@@ -59,7 +59,8 @@ def load_mp4(path: Path, indices: list[int], gop: int) -> NDArray[np.uint8]:
                 decoded = container.decode(stream)
             while True:
                 frame = next(decoded)
-                at = round((frame.pts or 0) / frame_time)
+                assert frame.pts is not None
+                at = round(frame.pts / frame_time)
                 if at == index:
                     break
             frames.append(frame.to_ndarray(format="rgb24"))
