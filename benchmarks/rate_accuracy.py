@@ -17,28 +17,10 @@ import machine
 import torch
 
 from nvcodec.bitstream.tensors import tensor_bits
-from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.work import KEEP_ALL, EncodeWork, Source, read_source
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.framing import Framing
-
-
-@torch.no_grad()
-def model_bits(fit: Fit) -> float:
-    """Return the code length that training gives to the rounded values, of all clips at once."""
-    assert fit.quantizer is not None
-    parameters = fit.parameters()
-    latents = {name: parameters.pop(name) for name in fit.model.latent_names}
-    previous = {
-        name: torch.cat([torch.zeros_like(value[:1]), value[:-1]])
-        for name, value in latents.items()
-        if name in fit.model.steady_names
-    }
-    _, bits = fit.quantizer(parameters, "hard", fit.noise)
-    if latents:
-        bits = bits + fit.quantizer(latents, "hard", fit.noise, previous or None)[1]
-    return float(bits)
 
 
 def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
@@ -57,6 +39,8 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
     tensors = fit.quantized()
     n_bytes = len(work.file(plan, tensors))
     symbol_bits = sum(tensor_bits(q, predicts=True).symbols for q in tensors)
+    assert fit.quantizer is not None
+    model_bits = fit.quantizer.count_bits(fit.parameters(), fit.model.steady_names)
     data = work.finish(plan, fit)
     meter, _ = work.prove(data, with_ms_ssim=False)
     return {
@@ -67,7 +51,7 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
         "error_percent": round(100 * (len(data) / plan.max_bytes - 1), 2),
         "before_exact_fit_percent": round(100 * (n_bytes / plan.max_bytes - 1), 2),
         "estimate_percent": round(100 * (estimate_bytes / n_bytes - 1), 2),
-        "model_percent": round(100 * (model_bits(fit) / symbol_bits - 1), 2),
+        "model_percent": round(100 * (model_bits / symbol_bits - 1), 2),
         "psnr_rgb_db": round(meter.psnr_db, 2),
         "n_params": plan.n_params,
         "n_steps": fit.step,

@@ -104,12 +104,13 @@ def test_parameters_that_end_as_no_number():
         fit.check_finite()
 
 
-def test_a_rate_beyond_all_bounds_moves_mu_within_its_own():
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_rate_beyond_all_bounds_moves_mu_within_its_own(rounded):
     rate = RateController(target_bits=1000.0)
     rate.overhead_bits = -1e9
     for bits in (1e9, 0.0, float("inf")):
         for _ in range(300):
-            rate.update(bits)
+            rate.update(bits, rounded=rounded)
         assert 0 < rate.mu <= MAX_MU
         assert np.isfinite(rate.pressure)
 

@@ -19,6 +19,7 @@ from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import QUANT_AXES, quantize_minmax
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController, fit_size
+from nvcodec.models.canvas import Canvas, CanvasConfig
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
 
 
@@ -41,11 +42,8 @@ def make_quantizer(model, **bits):
 def test_estimated_bits_agree_with_the_coded_bytes():
     model = small_model()
     quantizer = make_quantizer(model)
-    noise = torch.Generator().manual_seed(0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    latents = parameters["embeddings"]
-    previous = {"embeddings": torch.cat([torch.zeros_like(latents[:1]), latents[:-1]])}
-    estimate = float(quantizer(parameters, "hard", noise, previous)[1].detach())
+    estimate = quantizer.count_bits(parameters, ("embeddings",))
     coded = 8 * len(pack_tensors(quantizer.quantize(parameters)))
     assert coded == pytest.approx(estimate, rel=0.06)
 
@@ -68,6 +66,33 @@ def test_hard_mode_draws_what_the_file_holds():
     for q in quantizer.quantize(parameters):
         value = seen[q.spec.name].detach().numpy()
         np.testing.assert_allclose(value, dequantize(q), rtol=1e-4, atol=1e-9)
+
+
+def test_the_rate_draws_what_is_rounded_to_zero_nearer_to_it():
+    torch.manual_seed(2)
+    config = CanvasConfig(
+        widths=(6,),
+        depths=(1,),
+        strides=(4,),
+        canvas_channels=(3,),
+        grid_channels=(4,),
+        dct_shift=2,
+    )
+    model = Canvas(config, 6, 64, 96)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    parameters = dict(model.named_parameters())
+    quantizer = Quantizer(
+        tensor_specs(model), weight_bits=16, embed_bits=16, picture_names=model.picture_names
+    )
+    steps = {n: torch.ones_like(quantizer.as_rows(n, p)[:, 0]) for n, p in parameters.items()}
+    quantizer.initialize({name: p.detach() for name, p in parameters.items()}, steps)
+    assert model.dct_side("detail")
+    _, bits = quantizer(parameters, "hard", torch.Generator())
+    gradients = torch.autograd.grad(bits, list(parameters.values()))
+    for (name, p), gradient in zip(parameters.items(), gradients, strict=True):
+        small = (p.abs() > 0.05) & (p.abs() < 0.45)
+        assert (gradient * p.sign())[small].mean() > 0, name
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3e-9, 1e4])
@@ -223,8 +248,19 @@ def test_fit_size_says_when_nothing_fits():
 def test_controller_moves_toward_the_target_within_bounds():
     controller = RateController(target_bits=1000.0)
     for _ in range(1000):
-        controller.update(5000.0)
+        controller.update(5000.0, rounded=False)
     assert controller.mu == 4.0
     for _ in range(2000):
-        controller.update(10.0)
+        controller.update(10.0, rounded=True)
     assert controller.mu == 0.02
+
+
+def test_controller_stops_a_swing():
+    """A size that follows the pressure at once swings by 9 % with a push of 30."""
+    controller = RateController(target_bits=1000.0, mu=1.0)
+    bits, sizes = 1050.0, []
+    for _ in range(40):
+        controller.update(bits, rounded=True)
+        bits *= controller.pressure**-0.11
+        sizes.append(bits)
+    assert max(abs(size / 1000 - 1) for size in sizes[-10:]) < 0.002

@@ -28,12 +28,12 @@ def plain_bits(x, b):
 def plain_coded(values, steps, scales, row, noise, before, cap):
     step = steps[row]
     exact = values / step
-    symbols = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
-    symbols = symbols + ((symbols.round() - symbols).detach() if noise is None else noise)
-    difference = symbols
+    capped = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
+    symbols = capped + ((capped.round() - capped).detach() if noise is None else noise)
+    difference = capped if noise is None else symbols
     if before is not None:
         old = before / step
-        difference = symbols - (old + (old.round() - old).detach())
+        difference = difference - (old + (old.round() - old).detach())
     return symbols * step, plain_bits(difference, scales[row]).sum()
 
 

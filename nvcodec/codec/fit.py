@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -323,7 +323,8 @@ class Fit:
         self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
         if self.step % _CONTROL_STEPS:
             return
-        if self.mode == "hard":
+        rounded = self.mode == "hard"
+        if rounded:
             # What is rounded now is what the file would hold.
             self.rate.overhead_bits = self.measure_bits(self.quantized()) - self.bits
         elif self.step % _OVERHEAD_STEPS == 0:
@@ -331,7 +332,7 @@ class Fit:
             # the frames of the batch, so one comparison says little.
             beyond = self.measure_bits(self.quantized()) - self.bits
             self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
-        self.rate.update(self.bits)
+        self.rate.update(self.bits, rounded=rounded)
 
     def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
@@ -459,15 +460,13 @@ class Fit:
             self.elapsed_s,
             self.lr_factor,
             self.n_rollbacks,
-            self.rate.mu,
-            self.rate.pressure,
-            self.rate.overhead_bits,
             math.nan if self.psnr_db is None else self.psnr_db,
             math.nan if self.bits is None else self.bits,
             self.n_prunings,
             self.best.psnr_db,
         ]
         state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
+        state["rate"] = torch.tensor(list(asdict(self.rate).values()), dtype=torch.float64)
         return state
 
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
@@ -507,10 +506,11 @@ class Fit:
         numbers = state["numbers"].tolist()
         self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
-        self.rate.mu, self.rate.pressure, self.rate.overhead_bits = numbers[5:8]
-        self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[8:10])
-        self.n_prunings = int(numbers[10])
-        self.best = Best(numbers[11], {k: v.to(self.device) for k, v in part("best.").items()})
+        self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[5:7])
+        self.n_prunings = int(numbers[7])
+        self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
+        names = asdict(self.rate)
+        self.rate = RateController(**dict(zip(names, state["rate"].tolist(), strict=True)))
 
     def _new_analysis(self) -> nn.Module | None:
         s = self.settings

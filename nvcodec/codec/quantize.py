@@ -156,20 +156,17 @@ class Quantizer(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return parameters as a decoder would see them, and the estimated bits of all of them.
 
-        "noise" adds uniform noise of one step; "hard" rounds the symbols, with the gradient of the
+        "noise" adds uniform noise of one step. "hard" rounds the symbols, with the gradient of the
         identity, and keeps the steps, as the eighths of an octave that the file can say: one eighth
-        more in a large row would change the whole file by several percent.
+        more in a large row would change the whole file by several percent. Its bits are those of
+        the values before they are rounded: a symbol of 0 costs nothing more wherever its value
+        lies, so that values would wander to the edge of the next one and back.
         Latents may be given as the entries of some clips only; with `previous`, the entries of the
         clips before them (0 for the first), the bits are those of the difference in symbols.
         """
         pictures = {name: value for name, value in values.items() if name in self.pictures}
         others = {name: value for name, value in values.items() if name not in pictures}
-        steps = self.log_step.exp()
-        if mode == "hard":
-            # A step that is not a number makes the loss none, which the caller looks at.
-            sane = steps.detach().nan_to_num(1.0).clamp(1e-30, 1e30)
-            eighths = step_size(step_index(sane.cpu().double().numpy()))
-            steps = torch.from_numpy(eighths).to(steps)
+        steps = self._file_steps() if mode == "hard" else self.log_step.exp()
         shaped, bits = self._rows_coded(others, steps, mode, generator, previous)
         for name, value in pictures.items():
             before = None if previous is None else previous.get(name)
@@ -180,13 +177,24 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def count_bits(self, parameters: dict[str, Tensor], steady_names: tuple[str, ...]) -> float:
         """Return the estimated bits of all parameters as rounded; see `initialize`."""
-        of_all = {name: p for name, p in parameters.items() if name not in steady_names}
-        steady = {name: p for name, p in parameters.items() if name in steady_names}
+        steps, rounded = self._file_steps(), {}
+        for name, p in parameters.items():
+            step = self._along_rows(name, steps)
+            rounded[name] = (p / step).round().clamp(-self.cap[name], self.cap[name]) * step
+        of_all = {name: p for name, p in rounded.items() if name not in steady_names}
+        steady = {name: p for name, p in rounded.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
         bits = self(of_all, "hard", torch.Generator())[1]
         if steady:
             bits = bits + self(steady, "hard", torch.Generator(), before)[1]
         return float(bits)
+
+    def _file_steps(self) -> Tensor:
+        """Return the steps as the file can say them, without a gradient."""
+        steps = self.log_step.detach().exp()
+        # A step that is not a number makes the loss none, which the caller looks at.
+        sane = steps.nan_to_num(1.0).clamp(1e-30, 1e30)
+        return torch.from_numpy(step_size(step_index(sane.cpu().double().numpy()))).to(steps)
 
     def _rows_coded(
         self,
@@ -228,21 +236,22 @@ class Quantizer(nn.Module):
         if self.capped:
             exact = exact.clamp(-cap, cap)
         rounded = symbols = _rounded(exact)
+        weighed = exact
         if mode == "noise":
             noise = torch.rand(exact.shape, generator=generator, device=exact.device) - 0.5
-            symbols = exact + noise
+            weighed = symbols = exact + noise
         i = self.pictures.index(name)
         weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
         scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
         if name in self.dct_sides:
             others = self._frequency_scales(name).exp() + _MIN_SCALE
-            nats = frequency_nats(symbols, rounded, weights, scales, others, self.dct_sides[name])
+            nats = frequency_nats(weighed, rounded, weights, scales, others, self.dct_sides[name])
             return symbols * step, nats * _LOG2E
-        coded_symbols, neighbours = symbols, rounded
+        neighbours = rounded
         if before is not None:
             earlier = _rounded(before / step)
-            coded_symbols, neighbours = symbols - earlier, rounded - earlier
-        nats = picture_nats(coded_symbols, neighbours, weights, scales)
+            weighed, neighbours = weighed - earlier, rounded - earlier
+        nats = picture_nats(weighed, neighbours, weights, scales)
         return symbols * step, nats * _LOG2E
 
     def _frequency_scales(self, name: str) -> Tensor:

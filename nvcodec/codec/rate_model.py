@@ -31,7 +31,9 @@ def coded(
 
     Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps. Symbols are
     value / step + noise, or rounded if noise is None, with the gradient of the identity; cap bounds
-    their magnitude. With before, the code length is that of the difference to round(before / step).
+    their magnitude. What is rounded has the code length of value / step, as that of a symbol of 0
+    has no slope: see `Quantizer.forward`. With before, it is that of the difference to
+    round(before / step).
     """
     seen, bits = _Coded.apply(values, steps, scales, row, noise, before, cap)  # type: ignore[no-untyped-call]
     return seen, bits
@@ -52,12 +54,12 @@ class _Coded(torch.autograd.Function):
         step = steps.index_select(0, row)
         exact = values / step
         inside = None if cap is None else exact.abs() <= cap
-        symbols = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
-        symbols = symbols.round() if noise is None else symbols + noise
-        difference, change = symbols, exact
+        capped = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
+        symbols = capped.round() if noise is None else capped + noise
+        difference, change = capped if noise is None else symbols, exact
         if before is not None:
             exact_before = before / step
-            difference = symbols - exact_before.round()
+            difference = difference - exact_before.round()
             change = exact - exact_before
         nats, slope, scale_slope = laplace_nats(difference, scales, row)
         rounding = symbols - (exact if inside is None else exact * inside)
