@@ -60,9 +60,8 @@ def test_bits_cap_the_symbols(bits):
 def test_hard_mode_draws_what_the_file_holds():
     model = small_model()
     quantizer = make_quantizer(model)
-    noise = torch.Generator().manual_seed(0)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    seen, _ = quantizer(parameters, "hard", noise)
+    seen, _ = quantizer(parameters, frozen=True)
     for q in quantizer.quantize(parameters):
         value = seen[q.spec.name].detach().numpy()
         np.testing.assert_allclose(value, dequantize(q), rtol=1e-4, atol=1e-9)
@@ -88,7 +87,7 @@ def test_the_rate_draws_what_is_rounded_to_zero_nearer_to_it():
     steps = {n: torch.ones_like(quantizer.as_rows(n, p)[:, 0]) for n, p in parameters.items()}
     quantizer.initialize({name: p.detach() for name, p in parameters.items()}, steps)
     assert model.dct_side("detail")
-    _, bits = quantizer(parameters, "hard", torch.Generator())
+    _, bits = quantizer(parameters)
     gradients = torch.autograd.grad(bits, list(parameters.values()))
     for (name, p), gradient in zip(parameters.items(), gradients, strict=True):
         small = (p.abs() > 0.05) & (p.abs() < 0.45)
@@ -248,10 +247,10 @@ def test_fit_size_says_when_nothing_fits():
 def test_controller_moves_toward_the_target_within_bounds():
     controller = RateController(target_bits=1000.0)
     for _ in range(1000):
-        controller.update(5000.0, rounded=False)
+        controller.update(5000.0, frozen=False)
     assert controller.mu == 4.0
     for _ in range(2000):
-        controller.update(10.0, rounded=True)
+        controller.update(10.0, frozen=True)
     assert controller.mu == 0.02
 
 
@@ -260,7 +259,7 @@ def test_controller_stops_a_swing():
     controller = RateController(target_bits=1000.0, mu=1.0)
     bits, sizes = 1050.0, []
     for _ in range(40):
-        controller.update(bits, rounded=True)
+        controller.update(bits, frozen=True)
         bits *= controller.pressure**-0.11
         sizes.append(bits)
     assert max(abs(size / 1000 - 1) for size in sizes[-10:]) < 0.002

@@ -1,4 +1,4 @@
-"""Overfit a model to frames: float, then noisy, then rounded parameters, with the rate in the loss.
+"""Overfit a model to frames: float, then rounded parameters, at last in steps that stand still.
 
 loss = distortion + mu R / R_target. The three phases are shares of one schedule position in [0, 1]
 that also drives the learning rate, so a stretched or shortened run is still fully annealed. With
@@ -28,7 +28,7 @@ from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
-from nvcodec.codec.quantize import Mode, Quantizer, tensor_specs
+from nvcodec.codec.quantize import Quantizer, tensor_specs
 from nvcodec.codec.rate import RateController
 from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
@@ -73,7 +73,6 @@ class Fit:
         self.settings = settings
         self.device = frames.device
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.noise = torch.Generator(device=self.device).manual_seed(settings.seed + 1)
         self.model = place(model, self.device)
         self.measure_bits = measure_bits
         self.drawing = Drawing(self.model, self._new_side_heads())
@@ -114,12 +113,12 @@ class Fit:
         """Name of the current phase."""
         if self.quantizer is None:
             return "fit"
-        return "fit rounded" if self.mode == "hard" else "fit rate"
+        return "fit last" if self.frozen else "fit rate"
 
     @property
-    def mode(self) -> Mode:
-        """How parameters are quantised at this position of the schedule."""
-        return "noise" if self.position < 1 - self.settings.hard_share else "hard"
+    def frozen(self) -> bool:
+        """Whether quantiser steps stand still at this position of the schedule."""
+        return self.position >= 1 - self.settings.frozen_share
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the model's parameters by name, pruned weights set to zero."""
@@ -323,8 +322,7 @@ class Fit:
         self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
         if self.step % _CONTROL_STEPS:
             return
-        rounded = self.mode == "hard"
-        if rounded:
+        if self.frozen:
             # What is rounded now is what the file would hold.
             self.rate.overhead_bits = self.measure_bits(self.quantized()) - self.bits
         elif self.step % _OVERHEAD_STEPS == 0:
@@ -332,7 +330,7 @@ class Fit:
             # the frames of the batch, so one comparison says little.
             beyond = self.measure_bits(self.quantized()) - self.bits
             self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
-        self.rate.update(self.bits, rounded=rounded)
+        self.rate.update(self.bits, frozen=self.frozen)
 
     def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Return parameters and the batch's latents as a decoder would see them, and all bits."""
@@ -346,12 +344,12 @@ class Fit:
             if name in self.model.steady_names:
                 after_first = (clips > 0).view(-1, *[1] * (parameter.ndim - 1))
                 previous[name] = parameter[(clips - 1).clamp_min(0)] * after_first
-        values, bits = self.quantizer(weights, self.mode, self.noise)
+        values, bits = self.quantizer(weights, frozen=self.frozen)
         for name, mask in self.masks.items():
             values[name] = values[name] * mask
         latents: dict[str, Tensor] = {}
         if entries:
-            latents, cost = self.quantizer(entries, self.mode, self.noise, previous or None)
+            latents, cost = self.quantizer(entries, previous or None, frozen=self.frozen)
             # The batch stands for all clips.
             bits = bits + cost * (self.n_clips / len(clips))
         return values, latents, bits
@@ -452,7 +450,6 @@ class Fit:
             for j, slots in optimizer.state_dict()["state"].items():
                 state |= {f"optimizer.{i}.{j}.{key}": value for key, value in slots.items()}
         state["random.order"] = self.generator.get_state()
-        state["random.noise"] = self.noise.get_state()
         state["order"] = self.order
         numbers = [
             self.step,
@@ -501,7 +498,6 @@ class Fit:
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.generator.set_state(state["random.order"])
-        self.noise.set_state(state["random.noise"])
         self.order = state["order"].clone()
         numbers = state["numbers"].tolist()
         self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])

@@ -2,7 +2,7 @@
 
 What `bitstream.prediction` does in integers, with gradients: the network learns canvases that are
 cheap to predict. The neighbours are rounded, as a decoder sees them, with the gradient of the
-identity; the symbol itself may carry noise.
+identity; the symbol itself is not.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ under that distribution (see rate_model.py).
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,8 +19,6 @@ from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.codec.rate_model import coded
 from nvcodec.models.base import VideoModel
-
-Mode = Literal["noise", "hard"]
 
 MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
@@ -150,27 +147,27 @@ class Quantizer(nn.Module):
     def forward(
         self,
         values: dict[str, Tensor],
-        mode: Mode,
-        generator: torch.Generator,
         previous: dict[str, Tensor] | None = None,
+        *,
+        frozen: bool = False,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return parameters as a decoder would see them, and the estimated bits of all of them.
 
-        "noise" adds uniform noise of one step. "hard" rounds the symbols, with the gradient of the
-        identity, and keeps the steps, as the eighths of an octave that the file can say: one eighth
-        more in a large row would change the whole file by several percent. Its bits are those of
-        the values before they are rounded: a symbol of 0 costs nothing more wherever its value
-        lies, so that values would wander to the edge of the next one and back.
+        Symbols are rounded with the gradient of the identity. Their bits are those of the values
+        before that: a symbol of 0 costs nothing more wherever its value lies, so that values would
+        wander to the edge of the next one and back.
+        `frozen` steps stand still, as the eighths of an octave that the file can say: one eighth
+        more in a large row would change the whole file by several percent.
         Latents may be given as the entries of some clips only; with `previous`, the entries of the
         clips before them (0 for the first), the bits are those of the difference in symbols.
         """
         pictures = {name: value for name, value in values.items() if name in self.pictures}
         others = {name: value for name, value in values.items() if name not in pictures}
-        steps = self._file_steps() if mode == "hard" else self.log_step.exp()
-        shaped, bits = self._rows_coded(others, steps, mode, generator, previous)
+        steps = self._file_steps() if frozen else self.log_step.exp()
+        shaped, bits = self._rows_coded(others, steps, previous)
         for name, value in pictures.items():
             before = None if previous is None else previous.get(name)
-            shaped[name], n_bits = self._picture_coded(name, value, steps, mode, generator, before)
+            shaped[name], n_bits = self._picture_coded(name, value, steps, before)
             bits = bits + n_bits
         return {name: shaped[name] for name in values}, bits
 
@@ -184,9 +181,9 @@ class Quantizer(nn.Module):
         of_all = {name: p for name, p in rounded.items() if name not in steady_names}
         steady = {name: p for name, p in rounded.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
-        bits = self(of_all, "hard", torch.Generator())[1]
+        bits = self(of_all, frozen=True)[1]
         if steady:
-            bits = bits + self(steady, "hard", torch.Generator(), before)[1]
+            bits = bits + self(steady, before, frozen=True)[1]
         return float(bits)
 
     def _file_steps(self) -> Tensor:
@@ -200,21 +197,16 @@ class Quantizer(nn.Module):
         self,
         values: dict[str, Tensor],
         steps: Tensor,
-        mode: Mode,
-        generator: torch.Generator,
         previous: dict[str, Tensor] | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         row, cap = self._row_index(values)
         scales = self.log_scale.exp() + _MIN_SCALE
         flat = torch.cat([value.reshape(-1) for value in values.values()])
-        noise = None
-        if mode == "noise":
-            noise = torch.rand(flat.shape, generator=generator, device=flat.device) - 0.5
         before = None
         if previous is not None:
             earlier = (previous.get(name, torch.zeros_like(v)) for name, v in values.items())
             before = torch.cat([value.reshape(-1) for value in earlier])
-        seen, bits = coded(flat, steps, scales, row, noise, before, cap)
+        seen, bits = coded(flat, steps, scales, row, before, cap)
         pieces = torch.split(seen, [value.numel() for value in values.values()])
         shaped = {
             name: piece.view(value.shape)
@@ -227,31 +219,24 @@ class Quantizer(nn.Module):
         name: str,
         value: Tensor,
         steps: Tensor,
-        mode: Mode,
-        generator: torch.Generator,
         before: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         step, cap = self._along_rows(name, steps), self.cap[name] + 0.49
         exact = value / step
         if self.capped:
             exact = exact.clamp(-cap, cap)
-        rounded = symbols = _rounded(exact)
-        weighed = exact
-        if mode == "noise":
-            noise = torch.rand(exact.shape, generator=generator, device=exact.device) - 0.5
-            weighed = symbols = exact + noise
+        symbols = _rounded(exact)
         i = self.pictures.index(name)
         weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
         scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
         if name in self.dct_sides:
             others = self._frequency_scales(name).exp() + _MIN_SCALE
-            nats = frequency_nats(weighed, rounded, weights, scales, others, self.dct_sides[name])
-            return symbols * step, nats * _LOG2E
-        neighbours = rounded
-        if before is not None:
+            nats = frequency_nats(exact, symbols, weights, scales, others, self.dct_sides[name])
+        elif before is None:
+            nats = picture_nats(exact, symbols, weights, scales)
+        else:
             earlier = _rounded(before / step)
-            weighed, neighbours = weighed - earlier, rounded - earlier
-        nats = picture_nats(weighed, neighbours, weights, scales)
+            nats = picture_nats(exact - earlier, symbols - earlier, weights, scales)
         return symbols * step, nats * _LOG2E
 
     def _frequency_scales(self, name: str) -> Tensor:
@@ -276,12 +261,13 @@ class Quantizer(nn.Module):
             log2_step = self.log_step[self.rows[name]].double().cpu().numpy() * _LOG2E
             wanted = np.exp2(log2_step + octaves)
             value = parameters[name].double()
-            if octaves < 0:
-                # Not finer than the largest symbol allows, or the largest values would be cut; the
-                # nearest eighth of an octave may be a sixteenth finer.
-                largest = self.as_rows(name, value).abs().amax(1).cpu().numpy()
-                finest = largest / self.cap[name] * 2 ** (1 / 16)
-                wanted = np.maximum(wanted, np.minimum(finest, np.exp2(log2_step)))
+            # Steps finer than the largest symbol allows would cut the largest values; the nearest
+            # eighth of an octave may be a sixteenth finer. What training has cut may stay so.
+            largest = self.as_rows(name, value).abs().amax(1).cpu().numpy()
+            finest = largest / self.cap[name] * 2 ** (1 / 16)
+            if self.capped:
+                finest = np.minimum(finest, np.exp2(log2_step + max(octaves, 0.0)))
+            wanted = np.maximum(wanted, finest)
             steps = step_index(wanted)
             size = step_size(steps).reshape(spec.row_shape)
             exact = value.cpu().numpy() / size

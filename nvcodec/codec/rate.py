@@ -33,16 +33,16 @@ class RateController:
     last_error: float = 0.0
     last_change: float = 0.0
 
-    def update(self, bits: float, *, rounded: bool) -> None:
+    def update(self, bits: float, *, frozen: bool) -> None:
         """Move mu after some steps, the last of which is estimated at `bits`.
 
-        mu moves by at most 10 %, or 20 % once values are `rounded` and every error is one of the
-        file itself: the push is then halved whenever the size turns round, for it swings.
+        mu moves by at most 10 %, or 20 % once quantiser steps are `frozen` and every error is one
+        of the file itself: the push is then halved whenever the size turns round, for it swings.
         """
         # A run that diverges may be estimated far beyond its file, and the sum below nothing.
         error = math.log(max(1e-3, (bits + self.overhead_bits) / self.target_bits))
-        gain, most = (4.0, 0.2) if rounded else (1.5, 0.1)
-        if rounded:
+        gain, most = (4.0, 0.2) if frozen else (1.5, 0.1)
+        if frozen:
             change = error - self.last_error
             if change * self.last_change < 0:
                 self.push = max(_MIN_PUSH, self.push / 2)

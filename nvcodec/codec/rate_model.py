@@ -23,19 +23,17 @@ def coded(
     steps: Tensor,
     scales: Tensor,
     row: Tensor,
-    noise: Tensor | None = None,
     before: Tensor | None = None,
     cap: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return values (n,) as a decoder would see them, and their code length in bits (scalar).
 
     Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps. Symbols are
-    value / step + noise, or rounded if noise is None, with the gradient of the identity; cap bounds
-    their magnitude. What is rounded has the code length of value / step, as that of a symbol of 0
-    has no slope: see `Quantizer.forward`. With before, it is that of the difference to
-    round(before / step).
+    value / step, rounded with the gradient of the identity; cap bounds their magnitude. The code
+    length is that of value / step before it is rounded (see `Quantizer.forward`), with before that
+    of the difference to round(before / step).
     """
-    seen, bits = _Coded.apply(values, steps, scales, row, noise, before, cap)  # type: ignore[no-untyped-call]
+    seen, bits = _Coded.apply(values, steps, scales, row, before, cap)  # type: ignore[no-untyped-call]
     return seen, bits
 
 
@@ -47,7 +45,6 @@ class _Coded(torch.autograd.Function):
         steps: Tensor,
         scales: Tensor,
         row: Tensor,
-        noise: Tensor | None,
         before: Tensor | None,
         cap: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
@@ -55,11 +52,11 @@ class _Coded(torch.autograd.Function):
         exact = values / step
         inside = None if cap is None else exact.abs() <= cap
         capped = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
-        symbols = capped.round() if noise is None else capped + noise
-        difference, change = capped if noise is None else symbols, exact
+        symbols = capped.round()
+        difference, change = capped, exact
         if before is not None:
             exact_before = before / step
-            difference = difference - exact_before.round()
+            difference = capped - exact_before.round()
             change = exact - exact_before
         nats, slope, scale_slope = laplace_nats(difference, scales, row)
         rounding = symbols - (exact if inside is None else exact * inside)
@@ -82,7 +79,6 @@ class _Coded(torch.autograd.Function):
             (from_seen if inside is None else from_seen * inside) + by_rate,
             zeros.index_add(0, row, to_steps),
             zeros.index_add(0, row, to_scales),
-            None,
             None,
             -by_rate if ctx.steady else None,
             None,

@@ -44,8 +44,8 @@ class FitSettings:
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
     """Share of the schedule without quantisation."""
-    hard_share: float = 0.2
-    """Share of the schedule, at its end, with real rounding."""
+    frozen_share: float = 0.2
+    """Share of the schedule, at its end, in which quantiser steps stand still."""
     weight_bits: int = 16
     embed_bits: int = 16
     quant_axis: str = "best"
