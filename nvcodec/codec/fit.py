@@ -100,6 +100,7 @@ class Fit:
         self.loss: float | None = None
         self.lr: float | None = None
         self.bits: float | None = None
+        self.latent_bits: float | None = None
         self.n_rollbacks = 0
         self._good: dict[str, Any] | None = None
 
@@ -298,7 +299,7 @@ class Fit:
         # Not in bfloat16: predicted symbols and activities need more than its 8 bits.
         if self.quantizer is not None:
             values, latents, bits = self._quantized(clips)
-            rate_loss = self.rate.pressure / self.rate.target_bits * bits
+            rate_loss = self.rate.pressure / self.rate.target_bits * bits.sum()
         else:
             named = dict(self.model.named_parameters())
             values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
@@ -313,13 +314,15 @@ class Fit:
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
         if bits is not None and math.isfinite(loss):
-            self._control_rate(float(bits.detach()))
+            self._control_rate(*bits.tolist())
         return loss
 
-    def _control_rate(self, n_bits: float) -> None:
+    def _control_rate(self, weight_bits: float, latent_bits: float) -> None:
         """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
-        assert self.quantizer is not None
-        self.bits = _blend(n_bits if self.bits is None else self.bits, n_bits, 0.1)
+        # Those of latents depend on which clips the step has seen.
+        mean_bits = latent_bits if self.latent_bits is None else self.latent_bits
+        self.latent_bits = _blend(mean_bits, latent_bits, 0.1)
+        self.bits = weight_bits + self.latent_bits
         if self.step % _CONTROL_STEPS:
             return
         if self.frozen:
@@ -330,10 +333,13 @@ class Fit:
             # the frames of the batch, so one comparison says little.
             beyond = self.measure_bits(self.quantized()) - self.bits
             self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
-        self.rate.update(self.bits, frozen=self.frozen)
+        self.rate.update(self.bits)
 
     def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Return parameters and the batch's latents as a decoder would see them, and all bits."""
+        """Return weights and the batch's latents as a decoder would see them, and both their bits.
+
+        The bits of the batch stand for those of all clips.
+        """
         assert self.quantizer is not None
         weights, entries, previous = {}, {}, {}
         for name, parameter in self.model.named_parameters():
@@ -344,15 +350,15 @@ class Fit:
             if name in self.model.steady_names:
                 after_first = (clips > 0).view(-1, *[1] * (parameter.ndim - 1))
                 previous[name] = parameter[(clips - 1).clamp_min(0)] * after_first
-        values, bits = self.quantizer(weights, frozen=self.frozen)
+        values, weight_bits = self.quantizer(weights, frozen=self.frozen)
         for name, mask in self.masks.items():
             values[name] = values[name] * mask
         latents: dict[str, Tensor] = {}
+        latent_bits = torch.zeros_like(weight_bits)
         if entries:
             latents, cost = self.quantizer(entries, previous or None, frozen=self.frozen)
-            # The batch stands for all clips.
-            bits = bits + cost * (self.n_clips / len(clips))
-        return values, latents, bits
+            latent_bits = cost * (self.n_clips / len(clips))
+        return values, latents, torch.stack([weight_bits, latent_bits])
 
     @torch.no_grad()
     def _free_latents(self) -> None:
@@ -458,7 +464,7 @@ class Fit:
             self.lr_factor,
             self.n_rollbacks,
             math.nan if self.psnr_db is None else self.psnr_db,
-            math.nan if self.bits is None else self.bits,
+            math.nan if self.latent_bits is None else self.latent_bits,
             self.n_prunings,
             self.best.psnr_db,
         ]
@@ -502,7 +508,7 @@ class Fit:
         numbers = state["numbers"].tolist()
         self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
-        self.psnr_db, self.bits = (None if math.isnan(v) else v for v in numbers[5:7])
+        self.psnr_db, self.latent_bits = (None if math.isnan(v) else v for v in numbers[5:7])
         self.n_prunings = int(numbers[7])
         self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
         names = asdict(self.rate)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from nvcodec.bitstream.tensors import QTensor
 
 MIN_MU, MAX_MU = 0.02, 4.0
-_MIN_PUSH = 4.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,29 +26,15 @@ class RateController:
     pressure: float = 0.5
     """mu as the loss uses it: with a share that answers the present error at once."""
 
-    push: float = 30.0
-    """How strongly that share answers: how long a size takes to follow differs between networks."""
-
-    last_error: float = 0.0
-    last_change: float = 0.0
-
-    def update(self, bits: float, *, frozen: bool) -> None:
-        """Move mu after some steps, the last of which is estimated at `bits`.
-
-        mu moves by at most 10 %, or 20 % once quantiser steps are `frozen` and every error is one
-        of the file itself: the push is then halved whenever the size turns round, for it swings.
-        """
+    def update(self, bits: float) -> None:
+        """Move mu by at most 15 % after some steps, the last of which is estimated at `bits`."""
         # A run that diverges may be estimated far beyond its file, and the sum below nothing.
         error = math.log(max(1e-3, (bits + self.overhead_bits) / self.target_bits))
-        gain, most = (4.0, 0.2) if frozen else (1.5, 0.1)
-        if frozen:
-            change = error - self.last_error
-            if change * self.last_change < 0:
-                self.push = max(_MIN_PUSH, self.push / 2)
-            self.last_error, self.last_change = error, change
-        self.mu *= math.exp(max(-most, min(most, gain * error)))
+        self.mu *= math.exp(max(-0.15, min(0.15, 3 * error)))
         self.mu = max(MIN_MU, min(MAX_MU, self.mu))
-        self.pressure = self.mu * math.exp(max(-1.0, min(1.0, self.push * error)))
+        # Small networks answer so strongly that three times as much makes their size swing; of
+        # large ones it moves the last percent before the run ends.
+        self.pressure = self.mu * math.exp(max(-1.0, min(1.0, 10 * error)))
 
 
 TOLERANCE = 0.02
