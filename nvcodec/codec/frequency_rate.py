@@ -17,7 +17,7 @@ from nvcodec.codec.rate_model import chunk_values, level_nats
 
 
 def frequency_nats(
-    symbols: Tensor,
+    exact: Tensor,
     rounded: Tensor,
     weights: Tensor,
     mean_scales: Tensor,
@@ -26,14 +26,15 @@ def frequency_nats(
 ) -> Tensor:
     """Return the code length in nats (scalar) of coefficients (..., C side^2, h, w).
 
-    `rounded` are the same as a decoder sees them; weights (6,) and mean_scales (N_LEVELS,) are
-    those of frequency 0 (`picture_nats`), scales (N_LEVELS,) those of all others.
+    `rounded` are the same as a decoder sees them, whose code length it is; weights (6,) and
+    mean_scales (N_LEVELS,) are those of frequency 0 (`picture_nats`), scales (N_LEVELS,) those of
+    all others.
     """
-    planes, seen = _planes(symbols, side), _planes(rounded, side)
+    planes, seen = _planes(exact, side), _planes(rounded, side)
     nats = picture_nats(planes[:, 0], seen[:, 0], weights, mean_scales)
     with torch.no_grad():
         level = _levels(seen.abs(), side)
-    return nats + level_nats(planes[:, 1:], scales, level)
+    return nats + level_nats(planes[:, 1:], seen[:, 1:], scales, level)
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Code length of pictures whose symbols are coded around what their neighbours predict.
 
 What `bitstream.prediction` does in integers, with gradients: the network learns canvases that are
-cheap to predict. The neighbours are rounded, as a decoder sees them, with the gradient of the
-identity; the symbol itself is not.
+cheap to predict. The code length is that of what is rounded, its slope that of the values before:
+see `Quantizer.forward`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _BEFORE, _AFTER = 2, 1
 """Columns that a prediction sees on both sides; rows are seen as far above as columns before."""
 
 
-def picture_nats(symbols: Tensor, rounded: Tensor, weights: Tensor, scales: Tensor) -> Tensor:
+def picture_nats(exact: Tensor, rounded: Tensor, weights: Tensor, scales: Tensor) -> Tensor:
     """Return the code length in nats (scalar) of pictures (..., H, W).
 
-    weights (6,) predict from `rounded`, the same pictures as a decoder sees them; scales
-    (N_LEVELS,) are the Laplace scales of the activity levels.
+    `rounded` are the same pictures as exact, as a decoder sees them; weights (6,) predict them from
+    each other, scales (N_LEVELS,) are the Laplace scales of the activity levels.
     """
-    nats: Tensor = _Nats.apply(symbols, rounded, weights, scales)  # type: ignore[no-untyped-call]
+    nats: Tensor = _Nats.apply(exact, rounded, weights, scales)  # type: ignore[no-untyped-call]
     return nats
 
 
@@ -54,13 +54,14 @@ class _Nats(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, symbols: Tensor, rounded: Tensor, weights: Tensor, scales: Tensor
+        ctx: Any, exact: Tensor, rounded: Tensor, weights: Tensor, scales: Tensor
     ) -> Tensor:
         pictures = _padded(rounded)
         mean, level = _context(pictures, weights)
-        nats, slope, scale_slope = laplace_nats(symbols.reshape(mean.shape) - mean, scales, level)
+        beside, error = (x.reshape(mean.shape) - mean for x in (exact, rounded))
+        nats, slope, scale_slope = laplace_nats(beside, error, scales, level)
         ctx.save_for_backward(pictures, weights, slope, scale_slope, level)
-        ctx.shape = symbols.shape
+        ctx.shape = exact.shape
         return nats.sum()
 
     @staticmethod

@@ -153,9 +153,9 @@ class Quantizer(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return parameters as a decoder would see them, and the estimated bits of all of them.
 
-        Symbols are rounded with the gradient of the identity. Their bits are those of the values
-        before that: a symbol of 0 costs nothing more wherever its value lies, so that values would
-        wander to the edge of the next one and back.
+        Symbols are rounded with the gradient of the identity. The gradient of their bits is that of
+        the values before: a symbol of 0 costs the same wherever its value lies, so that nothing
+        would hold it there, and values wander to the edge of the next symbol and back.
         `frozen` steps stand still, as the eighths of an octave that the file can say: one eighth
         more in a large row would change the whole file by several percent.
         Latents may be given as the entries of some clips only; with `previous`, the entries of the
@@ -174,12 +174,8 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def count_bits(self, parameters: dict[str, Tensor], steady_names: tuple[str, ...]) -> float:
         """Return the estimated bits of all parameters as rounded; see `initialize`."""
-        steps, rounded = self._file_steps(), {}
-        for name, p in parameters.items():
-            step = self._along_rows(name, steps)
-            rounded[name] = (p / step).round().clamp(-self.cap[name], self.cap[name]) * step
-        of_all = {name: p for name, p in rounded.items() if name not in steady_names}
-        steady = {name: p for name, p in rounded.items() if name in steady_names}
+        of_all = {name: p for name, p in parameters.items() if name not in steady_names}
+        steady = {name: p for name, p in parameters.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
         bits = self(of_all, frozen=True)[1]
         if steady:

@@ -29,9 +29,9 @@ def coded(
     """Return values (n,) as a decoder would see them, and their code length in bits (scalar).
 
     Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps. Symbols are
-    value / step, rounded with the gradient of the identity; cap bounds their magnitude. The code
-    length is that of value / step before it is rounded (see `Quantizer.forward`), with before that
-    of the difference to round(before / step).
+    value / step, rounded with the gradient of the identity; cap bounds their magnitude. With before
+    the code length is that of the difference to round(before / step). Its gradient is that of
+    value / step before it is rounded: see `Quantizer.forward`.
     """
     seen, bits = _Coded.apply(values, steps, scales, row, before, cap)  # type: ignore[no-untyped-call]
     return seen, bits
@@ -53,12 +53,12 @@ class _Coded(torch.autograd.Function):
         inside = None if cap is None else exact.abs() <= cap
         capped = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
         symbols = capped.round()
-        difference, change = capped, exact
+        weighed, rounded, change = capped, symbols, exact
         if before is not None:
             exact_before = before / step
-            difference = capped - exact_before.round()
-            change = exact - exact_before
-        nats, slope, scale_slope = laplace_nats(difference, scales, row)
+            earlier = exact_before.round()
+            weighed, rounded, change = capped - earlier, symbols - earlier, exact - exact_before
+        nats, slope, scale_slope = laplace_nats(weighed, rounded, scales, row)
         rounding = symbols - (exact if inside is None else exact * inside)
         ctx.save_for_backward(step, rounding, change, slope, scale_slope, row, inside)
         ctx.n_rows = len(steps)
@@ -85,16 +85,19 @@ class _Coded(torch.autograd.Function):
         )
 
 
-def level_nats(symbols: Tensor, scales: Tensor, level: Tensor) -> Tensor:
-    """Return the code length in nats (scalar) of symbols, each of scale scales[level]."""
-    nats: Tensor = _LevelNats.apply(symbols, scales, level)  # type: ignore[no-untyped-call]
+def level_nats(exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) -> Tensor:
+    """Return the code length in nats (scalar) of symbols, each of scale scales[level].
+
+    exact is what they were before they were rounded; the gradient goes there.
+    """
+    nats: Tensor = _LevelNats.apply(exact, rounded, scales, level)  # type: ignore[no-untyped-call]
     return nats
 
 
 class _LevelNats(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, symbols: Tensor, scales: Tensor, level: Tensor) -> Tensor:
-        nats, slope, scale_slope = laplace_nats(symbols, scales, level)
+    def forward(ctx: Any, exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) -> Tensor:
+        nats, slope, scale_slope = laplace_nats(exact, rounded, scales, level)
         ctx.save_for_backward(slope, scale_slope, level)
         ctx.n_levels = len(scales)
         return nats.sum()
@@ -105,19 +108,22 @@ class _LevelNats(torch.autograd.Function):
         (from_nats,) = gradients
         to_scales = scale_slope.new_zeros(ctx.n_levels)
         to_scales.index_add_(0, level.flatten(), scale_slope.flatten())
-        return from_nats * slope, from_nats * to_scales, None
+        return from_nats * slope, None, from_nats * to_scales, None
 
 
-def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return code lengths in nats of (possibly non-integer) x, and their derivatives.
+def laplace_nats(
+    x: Tensor, rounded: Tensor, scales: Tensor, row: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return code lengths in nats of what is rounded, and derivatives of code lengths.
 
-    The code length is -ln of the Laplace mass on [x - 1/2, x + 1/2] with b = scales[row]; the
-    derivatives are those by x and by b. With u = exp(-1 / b), d = |x| - 1/2 and e = exp(min(d, 0)
-    / b), it is max(d, 0) / b - ln m, where m = 1 - (e + u / e) / 2.
+    The code length is -ln of the Laplace mass on [x - 1/2, x + 1/2] with b = scales[row]. Its
+    derivative by b is that of what is rounded as well, its derivative by x that of x before. With
+    u = exp(-1 / b), d = |x| - 1/2 and e = exp(min(d, 0) / b), it is max(d, 0) / b - ln m, where
+    m = 1 - (e + u / e) / 2.
     """
     inverse_rows = 1 / scales
     u_rows = torch.exp(-inverse_rows)
-    flat, flat_row = x.reshape(-1), row.reshape(-1)
+    flat, flat_rounded, flat_row = x.reshape(-1), rounded.reshape(-1), row.reshape(-1)
     results = tuple(torch.empty_like(flat) for _ in range(3))
     n = chunk_values(flat)
     for first in range(0, flat.numel(), n):
@@ -126,19 +132,27 @@ def laplace_nats(x: Tensor, scales: Tensor, row: Tensor) -> tuple[Tensor, Tensor
         # as long as a sum.
         index = flat_row[here]
         inverse, u = inverse_rows.index_select(0, index), u_rows.index_select(0, index)
-        d = flat[here].abs().sub_(0.5)
-        beyond, within = d.clamp_min(0), d.clamp_max(0)
-        e = (within * inverse).exp_()
-        e_far = u.div_(e)
-        mass = (e + e_far).mul_(-0.5).add_(1).clamp_min_(1e-9)
-        half = 0.5 / mass
         nats, slope, by_b = (result[here] for result in results)
-        torch.sub(beyond * inverse, mass.log_(), out=nats)
-        torch.mul((e - e_far).mul_(half).mul_(inverse), flat[here].sign(), out=slope)
-        by_b.copy_(within).add_(1).mul_(e_far).sub_(e.mul_(within)).mul_(half).sub_(beyond)
-        by_b.mul_(inverse.square_())
+        within = flat[here].abs().sub_(0.5).clamp_max_(0)
+        e, e_far, mass = _edges(within, inverse, u)
+        e.sub_(e_far).mul_(inverse)
+        torch.mul(e.div_(mass.mul_(2)), flat[here].sign(), out=slope)
+        d = flat_rounded[here].abs().sub_(0.5)
+        beyond, within = d.clamp_min(0), d.clamp_max(0)
+        e, e_far, mass = _edges(within, inverse, u)
+        by_b.copy_(within).add_(1).mul_(e_far).sub_(e.mul_(within)).div_(mass).mul_(0.5)
+        by_b.sub_(beyond).mul_(inverse).mul_(inverse)
+        torch.sub(beyond.mul_(inverse), mass.log_(), out=nats)
     nats, slope, by_b = (result.view(x.shape) for result in results)
     return nats, slope, by_b
+
+
+def _edges(within: Tensor, inverse: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return e = exp(within inverse), u / e and m = 1 - (e + u / e) / 2."""
+    e = (within * inverse).exp_()
+    e_far = u / e
+    mass = (e + e_far).mul_(-0.5).add_(1).clamp_min_(1e-9)
+    return e, e_far, mass
 
 
 def chunk_values(x: Tensor) -> int:
