@@ -57,7 +57,7 @@ def test_bits_cap_the_symbols(bits):
         assert np.abs(q.symbols).max() <= cap
 
 
-def test_hard_mode_draws_what_the_file_holds():
+def test_frozen_steps_draw_what_the_file_holds():
     model = small_model()
     quantizer = make_quantizer(model)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
