@@ -14,9 +14,9 @@ import time
 from typing import Any
 
 import machine
-import torch
 
 from nvcodec.bitstream.tensors import tensor_bits
+from nvcodec.codec.device import pick_device
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.work import KEEP_ALL, EncodeWork, Source, read_source
 from nvcodec.models import ARCHITECTURES
@@ -27,7 +27,7 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
     """Return one row; errors in percent."""
     began = time.process_time()
     work = EncodeWork(
-        source, options, device=torch.device("cpu"), keep=KEEP_ALL,
+        source, options, device=pick_device("cpu"), keep=KEEP_ALL,
         listener=lambda event: None, stop=lambda: False,
     )  # fmt: skip
     plan = work.plan()

@@ -21,7 +21,7 @@ from nvcodec.bitstream.tensors import (
     tensor_bits,
     unpack_tensors,
 )
-from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
+from nvcodec.codec.frequency_rate import best_frequency_scales, first_means, frequency_nats
 from nvcodec.codec.quantize import tensor_specs
 from nvcodec.models.canvas import Canvas, CanvasConfig
 from nvcodec.models.dct import dct_weights, inverse_dct
@@ -126,22 +126,23 @@ def test_coefficients_that_tell_nothing_are_coded_in_rows():
 def test_training_estimates_what_the_file_weighs():
     symbols = coefficients(2, SIDE**2, 24, 30, seed=5)
     rounded = torch.from_numpy(symbols).float()
-    first = first_spectrum(rounded, SIDE)
-    # The file's scales are the best ones of a table, the first ones plain means.
-    bits = float(frequency_nats(rounded, rounded, *first, SIDE)) / math.log(2)
-    assert bits == pytest.approx(frequencies.plan(symbols, SIDE).symbol_bits, rel=0.05)
+    scales = *first_means(rounded, SIDE), best_frequency_scales(rounded, SIDE)
+    # The file's scales are those of a table; the first ones of frequency 0 are plain means.
+    bits = float(frequency_nats(rounded, rounded, *scales, SIDE)) / math.log(2)
+    assert bits == pytest.approx(frequencies.plan(symbols, SIDE).symbol_bits, rel=0.02)
 
 
 def test_rate_falls_along_its_gradient():
     rounded = torch.from_numpy(coefficients(SIDE**2, 9, 9, seed=3)).float()
-    weights, mean_scales, scales = (x.requires_grad_() for x in first_spectrum(rounded, SIDE))
+    weights, mean_scales = (x.requires_grad_() for x in first_means(rounded, SIDE))
+    scales = best_frequency_scales(rounded, SIDE)
     symbols = (rounded + 0.3).requires_grad_()
-    inputs = symbols, weights, mean_scales, scales
-    nats = frequency_nats(symbols, symbols, weights, mean_scales, scales, SIDE)
+    inputs = symbols, weights, mean_scales
+    nats = frequency_nats(symbols, *inputs, scales, SIDE)
     gradients = torch.autograd.grad(nats, inputs)
     assert all(bool(g.abs().sum() > 0) for g in gradients)
     moved = [x - 1e-4 * g for x, g in zip(inputs, gradients, strict=True)]
-    assert frequency_nats(moved[0], *moved, SIDE) < nats
+    assert frequency_nats(moved[0], *moved, scales, SIDE) < nats
 
 
 CONFIG = CanvasConfig(

@@ -442,8 +442,10 @@ def test_estimated_bits_of_batches_are_those_of_the_file():
     fit._change_phase()
     with torch.no_grad():
         batches = [torch.tensor([0]), torch.tensor([1])]
-        mean = sum(float(fit._quantized(clips)[2].sum()) for clips in batches) / 2
-        whole = float(fit._quantized(torch.tensor([1, 0]))[2].sum())
+        mean = sum(float(sum(fit._quantized(clips)[2:])) for clips in batches) / 2
+        weight_bits, latent_bits = map(float, fit._quantized(torch.tensor([1, 0]))[2:])
+    assert fit.latent_bits == pytest.approx(latent_bits)
+    whole = weight_bits + latent_bits
     assert mean == pytest.approx(whole)
     assert 8 * len(pack_tensors(fit.quantized())) == pytest.approx(whole, rel=0.1)
 

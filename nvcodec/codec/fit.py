@@ -45,6 +45,8 @@ _TIMING_STEPS = 5
 _MAX_ROLLBACKS = 5
 _LARGE_MATRIX = 1 << 19
 """Values from which on an optimiser's products are faster on several threads."""
+_FIRST_PULL, _LAST_PULL = 1e-4, 3e-3
+"""Shares of the way to their symbols by which values move in a step of the last phase."""
 _N_LOOKED_AT = 8
 """Clips that tell how exactly every parameter must be kept."""
 
@@ -100,7 +102,7 @@ class Fit:
         self.loss: float | None = None
         self.lr: float | None = None
         self.bits: float | None = None
-        self.latent_bits: float | None = None
+        self.latent_bits = 0.0
         self.n_rollbacks = 0
         self._good: dict[str, Any] | None = None
 
@@ -152,11 +154,20 @@ class Fit:
             with nullcontext() if self.has_large_matrices else self._one_thread():
                 for optimizer in self.optimizers:
                     optimizer.step()
+                self._settle()
         else:
             self._roll_back()
         self._clock(time.perf_counter() - started)
         if self.done and self.analysis is not None:
             self._free_latents()
+
+    def _settle(self) -> None:
+        """In the last phase, keep values from flickering between two symbols, ever more firmly."""
+        if self.quantizer is None or not self.frozen:
+            return
+        passed = 1 - (1 - self.position) / self.settings.frozen_share
+        share = _FIRST_PULL * (_LAST_PULL / _FIRST_PULL) ** passed
+        self.quantizer.settle(dict(self.model.named_parameters()), share)
 
     def _one_thread(self) -> AbstractContextManager[None]:
         """Return a context in which operations use one thread, where clips have their own."""
@@ -295,11 +306,12 @@ class Fit:
 
     def _backward(self, clips: Tensor) -> float:
         """Find the gradients of the batch's loss and return the loss."""
-        bits = latents = rate_loss = None
+        weight_bits = latents = rate_loss = None
         # Not in bfloat16: predicted symbols and activities need more than its 8 bits.
         if self.quantizer is not None:
-            values, latents, bits = self._quantized(clips)
-            rate_loss = self.rate.pressure / self.rate.target_bits * bits.sum()
+            values, latents, weight_bits, latent_bits = self._quantized(clips)
+            bits = weight_bits + latent_bits
+            rate_loss = self.rate.pressure / self.rate.target_bits * bits
         else:
             named = dict(self.model.named_parameters())
             values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
@@ -313,29 +325,41 @@ class Fit:
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
-        if bits is not None and math.isfinite(loss):
-            self._control_rate(*bits.tolist())
+        if weight_bits is not None and math.isfinite(loss):
+            self._control_rate(float(weight_bits.detach()))
         return loss
 
-    def _control_rate(self, weight_bits: float, latent_bits: float) -> None:
+    def _control_rate(self, weight_bits: float) -> None:
         """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
-        # Those of latents depend on which clips the step has seen.
-        mean_bits = latent_bits if self.latent_bits is None else self.latent_bits
-        self.latent_bits = _blend(mean_bits, latent_bits, 0.1)
+        assert self.quantizer is not None
+        adapts = self.step % _CONTROL_STEPS == 0
+        if adapts:
+            self.quantizer.find_scales(
+                self.parameters(), self.model.steady_names, frozen=self.frozen
+            )
+            self._count_latents()
         self.bits = weight_bits + self.latent_bits
-        if self.step % _CONTROL_STEPS:
+        if not adapts:
             return
         if self.frozen:
             # What is rounded now is what the file would hold.
             self.rate.overhead_bits = self.measure_bits(self.quantized()) - self.bits
         elif self.step % _OVERHEAD_STEPS == 0:
-            # Side information and headers, less what better tables save; the estimate swings with
-            # the frames of the batch, so one comparison says little.
+            # Side information and headers, less what better tables save.
             beyond = self.measure_bits(self.quantized()) - self.bits
             self.rate.overhead_bits = _blend(self.rate.overhead_bits, beyond, 0.3)
         self.rate.update(self.bits)
 
-    def _quantized(self, clips: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    def _count_latents(self) -> None:
+        """Estimate the bits of the latents of all clips; a step sees those of a few."""
+        assert self.quantizer is not None
+        parameters, steady = self.parameters(), self.model.steady_names
+        latents = {name: parameters[name] for name in self.model.latent_names}
+        self.latent_bits = self.quantizer.count_bits(latents, steady, frozen=self.frozen)
+
+    def _quantized(
+        self, clips: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
         """Return weights and the batch's latents as a decoder would see them, and both their bits.
 
         The bits of the batch stand for those of all clips.
@@ -358,7 +382,7 @@ class Fit:
         if entries:
             latents, cost = self.quantizer(entries, previous or None, frozen=self.frozen)
             latent_bits = cost * (self.n_clips / len(clips))
-        return values, latents, torch.stack([weight_bits, latent_bits])
+        return values, latents, weight_bits, latent_bits
 
     @torch.no_grad()
     def _free_latents(self) -> None:
@@ -397,6 +421,7 @@ class Fit:
             first_bits(self.rate.target_bits, self.step),
             steady_names=self.model.steady_names,
         )
+        self._count_latents()
         self._renew_optimizers()
 
     @torch.no_grad()
@@ -464,7 +489,7 @@ class Fit:
             self.lr_factor,
             self.n_rollbacks,
             math.nan if self.psnr_db is None else self.psnr_db,
-            math.nan if self.latent_bits is None else self.latent_bits,
+            self.latent_bits,
             self.n_prunings,
             self.best.psnr_db,
         ]
@@ -508,7 +533,8 @@ class Fit:
         numbers = state["numbers"].tolist()
         self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])
         self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
-        self.psnr_db, self.latent_bits = (None if math.isnan(v) else v for v in numbers[5:7])
+        self.psnr_db = None if math.isnan(numbers[5]) else numbers[5]
+        self.latent_bits = numbers[6]
         self.n_prunings = int(numbers[7])
         self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
         names = asdict(self.rate)

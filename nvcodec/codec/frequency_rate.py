@@ -13,7 +13,7 @@ from torch import Tensor
 from nvcodec.bitstream.frequencies import BESIDE, DIAGONAL, FAR, NEAR
 from nvcodec.bitstream.prediction import N_LEVELS
 from nvcodec.codec.picture_rate import first_prediction, levels, picture_nats
-from nvcodec.codec.rate_model import chunk_values, level_nats
+from nvcodec.codec.rate_model import best_scales, chunk_values, level_nats
 
 
 def frequency_nats(
@@ -38,17 +38,16 @@ def frequency_nats(
 
 
 @torch.no_grad()
-def first_spectrum(rounded: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return weights, mean_scales and scales that suit rounded coefficients."""
+def first_means(rounded: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the weights and mean_scales that suit rounded coefficients."""
+    return first_prediction(_planes(rounded, side)[:, 0])
+
+
+@torch.no_grad()
+def best_frequency_scales(rounded: Tensor, side: int) -> Tensor:
+    """Return the scales that code rounded coefficients in the fewest bits."""
     planes = _planes(rounded, side)
-    weights, mean_scales = first_prediction(planes[:, 0])
-    magnitudes = planes.abs()
-    level = _levels(magnitudes, side).flatten()
-    others = magnitudes[:, 1:].flatten()
-    total = others.new_zeros(N_LEVELS).index_add(0, level, others)
-    count = torch.bincount(level, minlength=N_LEVELS)
-    scales = torch.where(count > 0, total / count.clamp_min(1), others.mean())
-    return weights, mean_scales, scales.clamp_min(0.1)
+    return best_scales(planes[:, 1:], _levels(planes.abs(), side), N_LEVELS)
 
 
 def _planes(values: Tensor, side: int) -> Tensor:

@@ -59,7 +59,8 @@ class _Nats(torch.autograd.Function):
         pictures = _padded(rounded)
         mean, level = _context(pictures, weights)
         beside, error = (x.reshape(mean.shape) - mean for x in (exact, rounded))
-        nats, slope, scale_slope = laplace_nats(beside, error, scales, level)
+        scale_slope = torch.empty(beside.shape, dtype=beside.dtype, device=beside.device)
+        nats, slope = laplace_nats(beside, error, scales, level, scale_slope)
         ctx.save_for_backward(pictures, weights, slope, scale_slope, level)
         ctx.shape = exact.shape
         return nats.sum()

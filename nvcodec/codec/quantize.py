@@ -1,8 +1,8 @@
 """Float parameters <-> integer tensors, and what they cost, in a form to train through.
 
-value = symbol x step. Every row of a tensor has a learned log-step and a learned log-scale b of a
-zero-mean Laplace distribution of its symbols (in steps); the estimated rate is the code length
-under that distribution (see rate_model.py).
+value = symbol x step. Every row of a tensor has a learned log-step and the scale b of a zero-mean
+Laplace distribution of its symbols (in steps), which is found anew now and then; the estimated rate
+is the code length under that distribution (see rate_model.py).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from nvcodec.bitstream.prediction import N_LEVELS, NEIGHBOURS, is_picture
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
-from nvcodec.codec.frequency_rate import first_spectrum, frequency_nats
+from nvcodec.codec.frequency_rate import best_frequency_scales, first_means, frequency_nats
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
-from nvcodec.codec.rate_model import coded
+from nvcodec.codec.rate_model import MIN_SCALE, best_scales, coded
 from nvcodec.models.base import VideoModel
 
 MIN_WEIGHTS_PER_ROW = 128
 """Rows with fewer weights do not repay their own step and scale (NVRC's rule)."""
-_MIN_SCALE = 0.05
 _LOG2E = 1 / math.log(2.0)
 
 
@@ -56,6 +55,9 @@ class Quantizer(nn.Module):
     Magnitudes of symbols are capped at 2^(bits - 1) - 1, for weights and for latents.
     """
 
+    scales: Tensor
+    frequency_scales: Tensor
+
     def __init__(
         self,
         specs: list[TensorSpec],
@@ -83,12 +85,12 @@ class Quantizer(nn.Module):
             self.rows[spec.name] = slice(n_rows, n_rows + spec.n_rows)
             n_rows += spec.n_rows
         self.log_step = nn.Parameter(torch.zeros(n_rows))
-        self.log_scale = nn.Parameter(torch.zeros(n_rows))
+        self.register_buffer("scales", torch.ones(n_rows))
         n_pictures = len(self.pictures)
         # Not matrices: the optimiser must not take them for weights of a layer.
         self.prediction = nn.Parameter(torch.zeros(n_pictures * len(NEIGHBOURS)))
         self.log_level_scale = nn.Parameter(torch.zeros(n_pictures * N_LEVELS))
-        self.log_frequency_scale = nn.Parameter(torch.zeros(len(self.dct_sides) * N_LEVELS))
+        self.register_buffer("frequency_scales", torch.ones(len(self.dct_sides), N_LEVELS))
         self._index: dict[tuple[tuple[str, torch.Size], ...], tuple[Tensor, Tensor | None]] = {}
 
     def as_rows(self, name: str, value: Tensor) -> Tensor:
@@ -119,30 +121,69 @@ class Quantizer(nn.Module):
         *,
         steady_names: tuple[str, ...] = (),
     ) -> None:
-        """Set the step of each row, or what fills the capped levels, and the scales that suit it.
+        """Set the step of each row, or what fills the capped levels, and what suits it.
 
-        Scales are those of the values, or of their differences along axis 0 for `steady_names`.
+        The code is that of the values, or of their differences along axis 0 for `steady_names`.
         """
         for name in self.specs:
             rows = self.as_rows(name, parameters[name].float())
             step = torch.maximum(steps[name], rows.abs().amax(1) / (self.cap[name] + 0.49))
             self.log_step[self.rows[name]].copy_(step.log())
-            if name in steady_names:
-                rows = self.as_rows(name, torch.diff(parameters[name].float(), dim=0))
-            mean = (rows / step[:, None]).abs().mean(1).nan_to_num(0.1).clamp_min(0.1)
-            self.log_scale[self.rows[name]].copy_(mean.log())
         for i, name in enumerate(self.pictures):
-            step = self._along_rows(name, self.log_step.exp())
-            symbols = (parameters[name].float() / step).round()
-            if name in steady_names:
-                symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
+            symbols = self._symbols(name, parameters[name], self.log_step.exp(), steady_names)
             if name in self.dct_sides:
-                weights, scales, others = first_spectrum(symbols, self.dct_sides[name])
-                self._frequency_scales(name).copy_(others.log())
+                weights, scales = first_means(symbols, self.dct_sides[name])
             else:
                 weights, scales = first_prediction(symbols)
             self.prediction.view(-1, len(NEIGHBOURS))[i].copy_(weights)
             self.log_level_scale.view(-1, N_LEVELS)[i].copy_(scales.log())
+        self.find_scales(parameters, steady_names)
+
+    @torch.no_grad()
+    def find_scales(
+        self,
+        parameters: dict[str, Tensor],
+        steady_names: tuple[str, ...],
+        *,
+        frozen: bool = False,
+    ) -> None:
+        """Set the scales of rows and of frequencies to those of the shortest code.
+
+        A row that training turns to zeros would have to wait long for a learned scale to follow.
+        """
+        steps = self._file_steps() if frozen else self.log_step.exp()
+        for name, spec in self.specs.items():
+            symbols = self._symbols(name, parameters[name], steps, steady_names)
+            if name in self.dct_sides:
+                found = best_frequency_scales(symbols, self.dct_sides[name])
+                self._frequency_scales(name).copy_(found)
+            elif name not in self.pictures:
+                row = torch.arange(spec.n_rows, device=symbols.device).view(spec.row_shape)
+                found = best_scales(symbols, row.expand(symbols.shape), spec.n_rows)
+                self.scales[self.rows[name]].copy_(found)
+
+    @torch.no_grad()
+    def settle(self, values: dict[str, Tensor], share: float) -> None:
+        """Move values in place by a share of the way to what they are rounded to in frozen steps.
+
+        Rounding with the gradient of the identity drives every value whose best place lies between
+        two symbols to the edge between them, where it flickers. Drawn to the middle, it stays with
+        the nearer one (Nagel et al. 2022, arXiv 2203.11086, section 4, dampens alike).
+        """
+        steps = self._file_steps()
+        for name, value in values.items():
+            whole = self._symbols(name, value, steps).mul_(self._along_rows(name, steps))
+            value.lerp_(whole, share)
+
+    def _symbols(
+        self, name: str, value: Tensor, steps: Tensor, steady_names: tuple[str, ...] = ()
+    ) -> Tensor:
+        """Return a tensor's symbols as they are coded."""
+        symbols = (value.float() / self._along_rows(name, steps)).round()
+        symbols = symbols.clamp(-self.cap[name], self.cap[name])
+        if name in steady_names:
+            symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
+        return symbols
 
     def forward(
         self,
@@ -164,7 +205,10 @@ class Quantizer(nn.Module):
         pictures = {name: value for name, value in values.items() if name in self.pictures}
         others = {name: value for name, value in values.items() if name not in pictures}
         steps = self._file_steps() if frozen else self.log_step.exp()
-        shaped, bits = self._rows_coded(others, steps, previous)
+        shaped: dict[str, Tensor] = {}
+        bits = steps.new_zeros(())
+        if others:
+            shaped, bits = self._rows_coded(others, steps, previous)
         for name, value in pictures.items():
             before = None if previous is None else previous.get(name)
             shaped[name], n_bits = self._picture_coded(name, value, steps, before)
@@ -172,15 +216,21 @@ class Quantizer(nn.Module):
         return {name: shaped[name] for name in values}, bits
 
     @torch.no_grad()
-    def count_bits(self, parameters: dict[str, Tensor], steady_names: tuple[str, ...]) -> float:
-        """Return the estimated bits of all parameters as rounded; see `initialize`."""
+    def count_bits(
+        self,
+        parameters: dict[str, Tensor],
+        steady_names: tuple[str, ...],
+        *,
+        frozen: bool = True,
+    ) -> float:
+        """Return the estimated bits of some parameters, whole as they are; see `initialize`."""
         of_all = {name: p for name, p in parameters.items() if name not in steady_names}
         steady = {name: p for name, p in parameters.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
-        bits = self(of_all, frozen=True)[1]
+        bits = float(self(of_all, frozen=frozen)[1]) if of_all else 0.0
         if steady:
-            bits = bits + self(steady, before, frozen=True)[1]
-        return float(bits)
+            bits += float(self(steady, before, frozen=frozen)[1])
+        return bits
 
     def _file_steps(self) -> Tensor:
         """Return the steps as the file can say them, without a gradient."""
@@ -196,13 +246,12 @@ class Quantizer(nn.Module):
         previous: dict[str, Tensor] | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         row, cap = self._row_index(values)
-        scales = self.log_scale.exp() + _MIN_SCALE
         flat = torch.cat([value.reshape(-1) for value in values.values()])
         before = None
         if previous is not None:
             earlier = (previous.get(name, torch.zeros_like(v)) for name, v in values.items())
             before = torch.cat([value.reshape(-1) for value in earlier])
-        seen, bits = coded(flat, steps, scales, row, before, cap)
+        seen, bits = coded(flat, steps, self.scales, row, before, cap)
         pieces = torch.split(seen, [value.numel() for value in values.values()])
         shaped = {
             name: piece.view(value.shape)
@@ -224,9 +273,9 @@ class Quantizer(nn.Module):
         symbols = _rounded(exact)
         i = self.pictures.index(name)
         weights = self.prediction.view(-1, len(NEIGHBOURS))[i]
-        scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + _MIN_SCALE
+        scales = self.log_level_scale.view(-1, N_LEVELS)[i].exp() + MIN_SCALE
         if name in self.dct_sides:
-            others = self._frequency_scales(name).exp() + _MIN_SCALE
+            others = self._frequency_scales(name)
             nats = frequency_nats(exact, symbols, weights, scales, others, self.dct_sides[name])
         elif before is None:
             nats = picture_nats(exact, symbols, weights, scales)
@@ -236,7 +285,7 @@ class Quantizer(nn.Module):
         return symbols * step, nats * _LOG2E
 
     def _frequency_scales(self, name: str) -> Tensor:
-        return self.log_frequency_scale.view(-1, N_LEVELS)[list(self.dct_sides).index(name)]
+        return self.frequency_scales[list(self.dct_sides).index(name)]
 
     def _along_rows(self, name: str, of_rows: Tensor) -> Tensor:
         """Return the values of a tensor's rows, to be multiplied with it."""

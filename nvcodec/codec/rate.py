@@ -41,6 +41,7 @@ TOLERANCE = 0.02
 """How much smaller than the target a file may be."""
 MAX_DEADZONE = 0.25
 SMALL_DEADZONE = 2.0**-8
+"""What draws so nearly like training's own rounding that nothing else need be tried."""
 _LEAST_DEADZONE = 2.0**-20
 _MAX_FILL, _FILL_COST_DB = 2.0**-4, 0.01
 """What is rounded up below the middle of two integers to fill a file, and what that may cost."""
@@ -56,68 +57,85 @@ def fit_size(
     """Return the rounded network whose file has at most max_bytes and at most 2 % fewer.
 
     quantize(octaves, deadzone) rounds the network (see `Quantizer.quantize`); measure(tensors)
-    gives the bytes of the whole file. The steps that training used come first. Training leaves many
-    values at the edge between two integers, so that a tiny deadzone saves up to some percent at
-    little cost; then come slightly scaled steps, with a deadzone that bridges what the eighths of
-    an octave leave open (figures in benchmarks/NOTES.md). Where training leaves more than 2 %,
-    finer steps fill it only if psnr_db(tensors) says that they draw better; else values just below
-    the middle of two integers are rounded up, if that costs next to nothing. Returns None when the
-    coarsest steps give too much.
+    gives the bytes of the whole file. The steps that training used come first. What is too large is
+    rounded with a deadzone; unless a tiny one suffices, psnr_db(tensors) chooses between that and
+    coarser steps (figures in benchmarks/NOTES.md). Where training leaves more than 2 %, finer steps
+    fill it only if they draw better; else values just below the middle of two integers are rounded
+    up, if that costs next to nothing. Returns None when the coarsest steps give too much.
     """
     enough = (1 - TOLERANCE) * max_bytes
-    best: tuple[int, list[QTensor]] | None = None
-
-    def attempt(octaves: float, deadzone: float) -> bool:
-        """Try one rounding; tell whether it fits."""
-        nonlocal best
-        tensors = quantize(octaves, deadzone)
-        n_bytes = measure(tensors)
-        if n_bytes <= max_bytes and (best is None or n_bytes > best[0]):
-            best = (n_bytes, tensors)
-        return n_bytes <= max_bytes
-
-    def done() -> bool:
-        return best is not None and best[0] >= enough
-
-    def narrow(octaves: float, largest: float) -> None:
-        """Bisect the deadzone's logarithm at steps that give slightly too much."""
-        low, high = _LEAST_DEADZONE, largest
-        for _ in range(8):
-            if best is not None and best[0] >= max_bytes * (1 - TOLERANCE / 8):
-                return
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if attempt(octaves, middle) else (middle, high)
-
-    fits = attempt(0.0, 0.0)
-    if not fits and attempt(0.0, SMALL_DEADZONE):
-        narrow(0.0, SMALL_DEADZONE)
-    if done():
-        return best[1] if best else None
-    as_trained = best[1] if fits and best else None
-    finest = 0.0
-    width = -0.0625 if fits else 0.0625
-    while abs(finest) < MAX_OCTAVES and attempt(finest + width, 0.0) == fits:
-        finest, width = finest + width, 2 * width
-    # The edge lies between these two; sizes fall as the steps grow.
-    low, high = sorted((finest, finest + width))
-    for _ in range(8):
-        if done():
-            break
-        middle = (low + high) / 2
-        low, high = (low, middle) if attempt(middle, 0.0) else (middle, high)
-    if not done():
-        narrow(low, MAX_DEADZONE)
-    found = best[1] if best else None
-    if as_trained is None or found is None:
-        return found
+    as_trained = quantize(0.0, 0.0)
+    n_bytes = measure(as_trained)
+    if enough <= n_bytes <= max_bytes:
+        return as_trained
+    if n_bytes > max_bytes:
+        sparser, coarser = (_Search(quantize, measure, max_bytes) for _ in range(2))
+        if sparser.narrow(0.0, SMALL_DEADZONE):
+            return sparser.found
+        sparser.narrow(0.0, MAX_DEADZONE)
+        coarser.scale_steps(0.0625)
+        both = [search.found for search in (sparser, coarser) if search.found is not None]
+        return max(both, key=psnr_db) if len(both) > 1 else next(iter(both), None)
+    finer = _Search(quantize, measure, max_bytes)
+    finer.scale_steps(-0.0625)
     trained_db = psnr_db(as_trained)
     # What was trained with its steps may like no others.
-    if found is not as_trained and psnr_db(found) > trained_db:
-        return found
+    if finer.found is not None and psnr_db(finer.found) > trained_db:
+        return finer.found
     filled = _fill(quantize, measure, enough, max_bytes)
     if filled is not None and psnr_db(filled) > trained_db - _FILL_COST_DB:
         return filled
     return as_trained
+
+
+class _Search:
+    """Looks for the rounding whose file is the largest of at most max_bytes."""
+
+    def __init__(
+        self,
+        quantize: Callable[[float, float], list[QTensor]],
+        measure: Callable[[list[QTensor]], int],
+        max_bytes: int,
+    ) -> None:
+        self.quantize, self.measure, self.max_bytes = quantize, measure, max_bytes
+        self.found: list[QTensor] | None = None
+        self.n_bytes = 0
+
+    def fits(self, octaves: float, deadzone: float = 0.0) -> bool:
+        """Try one rounding; tell whether it fits."""
+        tensors = self.quantize(octaves, deadzone)
+        n_bytes = self.measure(tensors)
+        if self.n_bytes < n_bytes <= self.max_bytes:
+            self.found, self.n_bytes = tensors, n_bytes
+        return n_bytes <= self.max_bytes
+
+    def narrow(self, octaves: float, largest: float) -> bool:
+        """Bisect the deadzone's logarithm at steps that give too much; tell whether one fits."""
+        low, high = _LEAST_DEADZONE, largest
+        if not self.fits(octaves, high):
+            return False
+        for _ in range(8):
+            if self.n_bytes >= self.max_bytes * (1 - TOLERANCE / 8):
+                break
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if self.fits(octaves, middle) else (middle, high)
+        return True
+
+    def scale_steps(self, width: float) -> None:
+        """Look along scaled steps, first `width` octaves away, and below what their grid leaves."""
+        near = 0.0
+        coarser = width > 0
+        while abs(near) < MAX_OCTAVES and self.fits(near + width) != coarser:
+            near, width = near + width, 2 * width
+        # The edge lies between these two; sizes fall as the steps grow.
+        low, high = sorted((near, near + width))
+        for _ in range(8):
+            if self.n_bytes >= (1 - TOLERANCE) * self.max_bytes:
+                return
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.fits(middle) else (middle, high)
+        if self.n_bytes < (1 - TOLERANCE) * self.max_bytes:
+            self.narrow(low, MAX_DEADZONE)
 
 
 def _fill(

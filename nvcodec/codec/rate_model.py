@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MIN_SCALE = 0.05
 _LOG2E = 1 / math.log(2.0)
 _CHUNK_VALUES = 1 << 16
 """A dozen vectors of this size fit into a CPU's cache."""
@@ -28,10 +29,10 @@ def coded(
 ) -> tuple[Tensor, Tensor]:
     """Return values (n,) as a decoder would see them, and their code length in bits (scalar).
 
-    Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps. Symbols are
-    value / step, rounded with the gradient of the identity; cap bounds their magnitude. With before
-    the code length is that of the difference to round(before / step). Its gradient is that of
-    value / step before it is rounded: see `Quantizer.forward`.
+    Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps, which gets no
+    gradient. Symbols are value / step, rounded with the gradient of the identity; cap bounds their
+    magnitude. With before the code length is that of the difference to round(before / step). Its
+    gradient is that of value / step before it is rounded: see `Quantizer.forward`.
     """
     seen, bits = _Coded.apply(values, steps, scales, row, before, cap)  # type: ignore[no-untyped-call]
     return seen, bits
@@ -58,9 +59,9 @@ class _Coded(torch.autograd.Function):
             exact_before = before / step
             earlier = exact_before.round()
             weighed, rounded, change = capped - earlier, symbols - earlier, exact - exact_before
-        nats, slope, scale_slope = laplace_nats(weighed, rounded, scales, row)
+        nats, slope = laplace_nats(weighed, rounded, scales, row)
         rounding = symbols - (exact if inside is None else exact * inside)
-        ctx.save_for_backward(step, rounding, change, slope, scale_slope, row, inside)
+        ctx.save_for_backward(step, rounding, change, slope, row, inside)
         ctx.n_rows = len(steps)
         ctx.steady = before is not None
         return symbols * step, nats.sum() * _LOG2E
@@ -68,17 +69,16 @@ class _Coded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from_seen, from_bits = gradients
-        step, rounding, change, slope, scale_slope, row, inside = ctx.saved_tensors
+        step, rounding, change, slope, row, inside = ctx.saved_tensors
         per_nat = from_bits * _LOG2E
         slope = slope * per_nat if inside is None else slope * per_nat * inside
         by_rate = slope / step
         to_steps = from_seen * rounding - by_rate * change
-        to_scales = scale_slope * per_nat
         zeros = torch.zeros(ctx.n_rows, dtype=step.dtype, device=step.device)
         return (
             (from_seen if inside is None else from_seen * inside) + by_rate,
             zeros.index_add(0, row, to_steps),
-            zeros.index_add(0, row, to_scales),
+            None,
             None,
             -by_rate if ctx.steady else None,
             None,
@@ -88,7 +88,7 @@ class _Coded(torch.autograd.Function):
 def level_nats(exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) -> Tensor:
     """Return the code length in nats (scalar) of symbols, each of scale scales[level].
 
-    exact is what they were before they were rounded; the gradient goes there.
+    exact is what they were before they were rounded; the gradient goes there alone.
     """
     nats: Tensor = _LevelNats.apply(exact, rounded, scales, level)  # type: ignore[no-untyped-call]
     return nats
@@ -97,34 +97,52 @@ def level_nats(exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) ->
 class _LevelNats(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) -> Tensor:
-        nats, slope, scale_slope = laplace_nats(exact, rounded, scales, level)
-        ctx.save_for_backward(slope, scale_slope, level)
-        ctx.n_levels = len(scales)
+        nats, slope = laplace_nats(exact, rounded, scales, level)
+        ctx.save_for_backward(slope)
         return nats.sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        slope, scale_slope, level = ctx.saved_tensors
+        (slope,) = ctx.saved_tensors
         (from_nats,) = gradients
-        to_scales = scale_slope.new_zeros(ctx.n_levels)
-        to_scales.index_add_(0, level.flatten(), scale_slope.flatten())
-        return from_nats * slope, None, from_nats * to_scales, None
+        return from_nats * slope, None, None, None
+
+
+@torch.no_grad()
+def best_scales(symbols: Tensor, row: Tensor, n_rows: int) -> Tensor:
+    """Return the Laplace scale (n_rows,) that codes the symbols of each row in the fewest bits.
+
+    With t = exp(-1 / (2 b)) a symbol 0 has the probability 1 - t, one of magnitude k the
+    probability (1 - t^2) t^(2k - 1) / 2. For n symbols, n_0 of them 0, whose magnitudes sum to s,
+    the derivative of the code length vanishes where (n + 2 s) t^2 + n_0 t = 2 s - (n - n_0).
+    """
+    magnitudes, row = symbols.abs().flatten(), row.flatten()
+    zeros = torch.zeros(n_rows, dtype=magnitudes.dtype, device=magnitudes.device)
+    total = zeros.index_add(0, row, magnitudes).double()
+    n_other = zeros.index_add(0, row, magnitudes.clamp_max(1.0)).double()
+    n = torch.bincount(row, minlength=n_rows).double()
+    n_zero, square = n - n_other, n + 2 * total
+    root = (n_zero.square() + 4 * square * (2 * total - n_other)).sqrt()
+    t = (root - n_zero) / (2 * square.clamp_min(1.0))
+    # Rows without symbols other than 0, or without any, have t = 0.
+    scales = -0.5 / t.clamp(1e-9, 1 - 1e-9).log()
+    return scales.clamp_min(MIN_SCALE).to(symbols.dtype)
 
 
 def laplace_nats(
-    x: Tensor, rounded: Tensor, scales: Tensor, row: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return code lengths in nats of what is rounded, and derivatives of code lengths.
+    x: Tensor, rounded: Tensor, scales: Tensor, row: Tensor, by_scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the code lengths in nats of what is rounded, and the slopes of those of x.
 
-    The code length is -ln of the Laplace mass on [x - 1/2, x + 1/2] with b = scales[row]. Its
-    derivative by b is that of what is rounded as well, its derivative by x that of x before. With
+    The code length is -ln of the Laplace mass on [x - 1/2, x + 1/2] with b = scales[row]. With
     u = exp(-1 / b), d = |x| - 1/2 and e = exp(min(d, 0) / b), it is max(d, 0) / b - ln m, where
-    m = 1 - (e + u / e) / 2.
+    m = 1 - (e + u / e) / 2. by_scale, contiguous and of the shape of x, gets its derivatives by b
+    of what is rounded.
     """
     inverse_rows = 1 / scales
     u_rows = torch.exp(-inverse_rows)
     flat, flat_rounded, flat_row = x.reshape(-1), rounded.reshape(-1), row.reshape(-1)
-    results = tuple(torch.empty_like(flat) for _ in range(3))
+    nats, slope = torch.empty_like(flat), torch.empty_like(flat)
     n = chunk_values(flat)
     for first in range(0, flat.numel(), n):
         here = slice(first, first + n)
@@ -132,19 +150,19 @@ def laplace_nats(
         # as long as a sum.
         index = flat_row[here]
         inverse, u = inverse_rows.index_select(0, index), u_rows.index_select(0, index)
-        nats, slope, by_b = (result[here] for result in results)
         within = flat[here].abs().sub_(0.5).clamp_max_(0)
         e, e_far, mass = _edges(within, inverse, u)
         e.sub_(e_far).mul_(inverse)
-        torch.mul(e.div_(mass.mul_(2)), flat[here].sign(), out=slope)
+        torch.mul(e.div_(mass.mul_(2)), flat[here].sign(), out=slope[here])
         d = flat_rounded[here].abs().sub_(0.5)
         beyond, within = d.clamp_min(0), d.clamp_max(0)
         e, e_far, mass = _edges(within, inverse, u)
-        by_b.copy_(within).add_(1).mul_(e_far).sub_(e.mul_(within)).div_(mass).mul_(0.5)
-        by_b.sub_(beyond).mul_(inverse).mul_(inverse)
-        torch.sub(beyond.mul_(inverse), mass.log_(), out=nats)
-    nats, slope, by_b = (result.view(x.shape) for result in results)
-    return nats, slope, by_b
+        if by_scale is not None:
+            by_b = by_scale.view(-1)[here]
+            by_b.copy_(within).add_(1).mul_(e_far).sub_(e.mul_(within)).div_(mass).mul_(0.5)
+            by_b.sub_(beyond).mul_(inverse).mul_(inverse)
+        torch.sub(beyond.mul_(inverse), mass.log_(), out=nats[here])
+    return nats.view(x.shape), slope.view(x.shape)
 
 
 def _edges(within: Tensor, inverse: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

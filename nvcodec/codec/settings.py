@@ -44,7 +44,7 @@ class FitSettings:
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
     """Share of the schedule without quantisation."""
-    frozen_share: float = 0.2
+    frozen_share: float = 0.4
     """Share of the schedule, at its end, in which quantiser steps stand still."""
     weight_bits: int = 16
     embed_bits: int = 16
