@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -381,6 +382,6 @@ def test_results_json(report, tmp_path):
 
 
 def test_machine():
-    assert cpu_name()
+    assert re.fullmatch(r".+ \(\w+\)", cpu_name())
     assert available_cores() >= 1
     assert commit() is None or len(commit()) >= 7
