@@ -81,15 +81,17 @@ def test_frames_come_in_order_for_any_batch(clip, batch):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """How many frames each call of a Canvas draws."""
-    counts, whole = [], Canvas.draw_samples
+    """How many frames each call of a Canvas draws; with more threads each draws a part."""
+    counts, whole, n_threads = [], Canvas.draw_samples, torch.get_num_threads()
 
     def count(model, index, bit_depth):
         counts.append(len(index))
         return whole(model, index, bit_depth)
 
     monkeypatch.setattr(Canvas, "draw_samples", count)
-    return counts
+    torch.set_num_threads(1)
+    yield counts
+    torch.set_num_threads(n_threads)
 
 
 def test_frames_are_drawn_only_when_asked_for(clip, drawn):
