@@ -46,8 +46,10 @@ def test_estimated_bits_agree_with_the_coded_bytes():
     quantizer = make_quantizer(model)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     estimate = quantizer.count_bits(parameters, ("embeddings",))
-    coded = sum(tensor_bits(q).symbols for q in quantizer.quantize(parameters))
+    tensors = quantizer.quantize(parameters)
+    coded = sum(tensor_bits(q).symbols for q in tensors)
     assert coded == pytest.approx(estimate, rel=0.01)
+    assert 8 * len(pack_tensors(tensors)) == pytest.approx(estimate, rel=0.06)
 
 
 def test_scales_follow_rows_that_turn_to_zeros():

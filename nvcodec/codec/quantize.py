@@ -151,7 +151,7 @@ class Quantizer(nn.Module):
 
         A row that training turns to zeros would have to wait long for a learned scale to follow.
         """
-        steps = self._file_steps() if frozen else self.log_step.exp()
+        steps = self._steps(frozen=frozen)
         for name, spec in self.specs.items():
             symbols = self._symbols(name, parameters[name], steps, steady_names)
             if name in self.dct_sides:
@@ -204,7 +204,7 @@ class Quantizer(nn.Module):
         """
         pictures = {name: value for name, value in values.items() if name in self.pictures}
         others = {name: value for name, value in values.items() if name not in pictures}
-        steps = self._file_steps() if frozen else self.log_step.exp()
+        steps = self._steps(frozen=frozen)
         shaped: dict[str, Tensor] = {}
         bits = steps.new_zeros(())
         if others:
@@ -227,10 +227,13 @@ class Quantizer(nn.Module):
         of_all = {name: p for name, p in parameters.items() if name not in steady_names}
         steady = {name: p for name, p in parameters.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
-        bits = float(self(of_all, frozen=frozen)[1]) if of_all else 0.0
+        bits = float(self(of_all, frozen=frozen)[1])
         if steady:
             bits += float(self(steady, before, frozen=frozen)[1])
         return bits
+
+    def _steps(self, *, frozen: bool) -> Tensor:
+        return self._file_steps() if frozen else self.log_step.exp()
 
     def _file_steps(self) -> Tensor:
         """Return the steps as the file can say them, without a gradient."""
