@@ -15,8 +15,9 @@ from nvcodec.codec import work
 from nvcodec.errors import Interrupted, UsageError
 from nvcodec.models.base import count_params, shape_only, weigh_params
 from nvcodec.models.canvas import MOTION_UNIT, Canvas, CanvasConfig
-from nvcodec.models.local_motion import LOCAL_STEPS, local_motion, luma_side
+from nvcodec.models.local_motion import count_local_steps, local_motion, luma_side
 from nvcodec.models.motion import camera_motion
+from nvcodec.models.tracks import count_track_steps, tracks
 
 CONFIG = CanvasConfig(
     widths=(8, 4),
@@ -340,18 +341,46 @@ def test_larger_frames_are_looked_at_with_more_samples(height, width, side):
     assert luma_side(height, width) == side
 
 
-def test_preparation_makes_do_with_less_time():
+@pytest.mark.parametrize(("n_asked", "moves"), [(5, False), (100, True)])
+def test_preparation_makes_do_with_less_time(n_asked, moves):
     model, asked = small_model(3, 20, 30, motion=2), []
 
     def go_on(done: int, total: int) -> bool:
         asked.append((done, total))
-        return len(asked) < 5
+        return len(asked) < n_asked
 
     frames = torch.randint(256, (3, 3, 20, 30), dtype=torch.uint8)
     model.prepare(frames, 255, go_on)
-    total = 3 + LOCAL_STEPS
-    assert asked == [(2, total), (3, total), (4, total), (5, total), (6, total)]
-    assert model.flow.abs().max() > 0
+    total = 3 + count_local_steps(3)
+    assert asked == [(done, total) for done in range(2, n_asked + 2)]
+    # Tracks are of use only when all of them are known.
+    assert bool(model.flow.abs().max() > 0) == moves
+    assert count_track_steps(3) < 97 < count_local_steps(3)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 70])
+def test_preparation_ends_with_the_last_of_its_steps(n_frames):
+    model, asked = small_model(n_frames, 20, 30, motion=2), []
+    frames = torch.randint(256, (n_frames, 3, 20, 30), dtype=torch.uint8)
+    model.prepare(frames, 255, lambda done, total: asked.append((done, total)) or True)
+    total = n_frames + count_local_steps(n_frames)
+    assert asked[-1] == (total, total)
+
+
+def test_tracks_follow_what_moves_farther_than_its_size():
+    scene, thing = textured(60, 160), 255 - textured(90, 90)[60:84, 60:84]
+    frames = np.stack([scene] * 15)
+    for t in range(15):
+        frames[t, 18:42, 10 + 8 * t : 34 + 8 * t] = thing
+    still = torch.eye(2, 3).repeat(15, 1, 1)
+    flow = tracks(torch.from_numpy(frames) / 255, still, (6, 16)) * 160 / 2
+    assert flow[7].abs().max() < 1e-4
+    for t in (2, 5, 9, 12):
+        cell = (22 + 8 * t) / 10 - 0.5
+        here = flow[t, 0, 2:4].mean(0)
+        seen = torch.lerp(here[int(cell)], here[int(cell) + 1], cell - int(cell))
+        assert abs(float(seen) - 8 * (7 - t)) < 0.25 * 8 * abs(7 - t)
+        assert flow[t, 0, :, (t < 8) * 14].abs().max() < 4
 
 
 def test_preparation_can_be_stopped(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from nvcodec.models.base import (
 )
 from nvcodec.models.dct import inverse_dct
 from nvcodec.models.layers import OUTPUT_NAMES, interpolate_over_time
-from nvcodec.models.local_motion import LOCAL_STEPS, local_motion, luma_side
+from nvcodec.models.local_motion import count_local_steps, local_motion, luma_side
 from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
@@ -225,7 +225,7 @@ class Canvas(VideoModel):
         if self.config.motion == 0:
             return
         still = torch.eye(2, 3, device=frames.device)
-        n, total = len(frames), len(frames) + LOCAL_STEPS
+        n, total = len(frames), len(frames) + count_local_steps(len(frames))
         maps = camera_motion(frames, peak, lambda done: go_on(done, total))
         self.motion.copy_(((maps - still) / MOTION_UNIT).flatten(1))
         if self.config.motion == 2:
