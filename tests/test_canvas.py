@@ -15,7 +15,7 @@ from nvcodec.codec import work
 from nvcodec.errors import Interrupted, UsageError
 from nvcodec.models.base import count_params, shape_only, weigh_params
 from nvcodec.models.canvas import MOTION_UNIT, Canvas, CanvasConfig
-from nvcodec.models.local_motion import count_local_steps, local_motion, luma_side
+from nvcodec.models.local_motion import count_local_steps, front_share, local_motion, luma_side
 from nvcodec.models.motion import camera_motion
 from nvcodec.models.tracks import count_track_steps, tracks
 
@@ -59,7 +59,7 @@ def resize(x, h, w):
     return bilinear(x, rows, columns)
 
 
-def look(canvas, motion, flow, margin, h, w):
+def look(canvas, flow, motion, margin, h, w):
     matrix = (np.array([[1, 0, 0], [0, 1, 0]]) + motion.reshape(2, 3) / 128) / (1 + margin / 100)
     y, x = np.meshgrid(
         2 * (np.arange(h) + 0.5) / h - 1, 2 * (np.arange(w) + 0.5) / w - 1, indexing="ij"
@@ -113,7 +113,14 @@ def plain_frame(model, t):
         if config.motion == 0:
             return resize(p[name], h, w)
         flow = p["flow"][t] if config.motion == 2 else None
-        return look(p[name], p["motion"][t], flow, config.margin_percent, h, w)
+        canvas, others = p[name], (p["motion"][t], config.margin_percent, h, w)
+        if config.layers == 1 or name == "detail":
+            return look(canvas, flow, *others)
+        back, front = np.split(canvas, 2)
+        share = 1 / (1 + np.exp(3 - 4 * resize(p["front_mask"][t], h, w)))
+        return (1 - share) * look(back, flow, *others) + share * look(
+            front, p["front_flow"][t], *others
+        )
 
     slow = [p[f"slow_grids.{i}"] for i in range(len(config.grid_channels) - 1)]
     features = [resize(p["grid"][t], h, w)]
@@ -143,6 +150,8 @@ def plain_frame(model, t):
         {"motion": 1, "detail_channels": 0},
         {"output": 0, "kernel": 5, "detail_channels": 2},
         {"slow_shift": 1, "grid_channels": (2, 1, 2, 1), "n_frames": 11},
+        {"layers": 2, "flow_shift": 2},
+        {"layers": 2, "detail_channels": 0},
     ],
 )
 def test_draw_equals_the_formula(changes):
@@ -155,9 +164,9 @@ def test_draw_equals_the_formula(changes):
 
 
 def test_tensor_order_is_that_of_the_specification():
-    names = [name for name, _ in small_model().named_parameters()]
+    names = [name for name, _ in small_model(layers=2).named_parameters()]
     kinds = " ".join(dict.fromkeys(name.split(".")[0] for name in names))
-    fields = "motion flow grid detail slow_grids canvases"
+    fields = "motion flow front_flow front_mask grid detail slow_grids canvases"
     assert kinds == f"{fields} stems stages ups head mix"
 
 
@@ -200,6 +209,15 @@ def test_coefficients_pay_where_there_are_few_bits():
     assert Canvas.solve(500_000, 132, 180, 320, dct_shift=2).dct_shift == 2
 
 
+def test_layers_come_with_coefficients_and_leave_the_network_as_it_is():
+    two, one = Canvas.solve(253_000, 132, 180, 320), Canvas.solve(253_000, 132, 180, 320, layers=1)
+    assert (two.layers, dataclasses.replace(two, layers=1)) == (2, one)
+    assert Canvas.solve(500_000, 132, 180, 320).layers == 1
+    assert Canvas.solve(253_000, 1, 180, 320).layers == 1
+    assert Canvas.solve(253_000, 132, 180, 320, motion="affine").layers == 1
+    assert Canvas.smallest(132, 180, 320).layers == 1
+
+
 def test_a_canvas_of_full_resolution_needs_a_budget():
     assert Canvas.solve(80_000, 132, 180, 320).detail_channels == 0
     assert Canvas.solve(99_000, 132, 180, 320).detail_channels == 1
@@ -209,7 +227,11 @@ def test_a_canvas_of_full_resolution_needs_a_budget():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"depths": (1,)}, "differ in length"), ({"kernel": 4}, "kernel size 4 must be odd")],
+    [
+        ({"depths": (1,)}, "differ in length"),
+        ({"kernel": 4}, "kernel size 4 must be odd"),
+        ({"layers": 2, "motion": 1}, "layers is 2, which needs the motion flow"),
+    ],
 )
 def test_impossible_configs(changes, words):
     with pytest.raises(ValueError, match=words):
@@ -316,10 +338,28 @@ def test_flow_of_what_moves_is_found():
     for t in range(7):
         frames[t, :, 40:] = scene[:, 60 + 2 * t : 116 + 2 * t]
     still = torch.eye(2, 3).repeat(7, 1, 1) / 1.12
-    flow = local_motion(torch.from_numpy(frames) / 255, still, (6, 10), 0.12) * 1.12 * 96 / 2
+    flow = (
+        local_motion(torch.from_numpy(frames) / 255, still, (6, 10), 0.12).flows[0] * 1.12 * 96 / 2
+    )
     speed = (flow[6] - flow[0]) / 6
     assert float((speed[0, :, 6:9] - 2).abs().max()) < 0.7
     assert float(speed[0, :, :3].abs().max()) < 0.5
+
+
+def test_what_moves_before_the_scene_gets_a_layer():
+    scene, thing = textured(80, 160), 255 - textured(90, 90)[20:70, 20:80]
+    frames = np.stack([scene] * 11)
+    for t in range(11):
+        frames[t, 15:65, 20 + 5 * t : 80 + 5 * t] = thing
+    still = torch.eye(2, 3).repeat(11, 1, 1) / 1.12
+    luma = torch.from_numpy(frames).float() / 255
+    found = local_motion(luma, still, (8, 16), 0.12, (16, 32))
+    share = front_share(found.mask)[:, 0]
+    for t in (1, 5, 9):
+        inside = share[t, 4:12, 6 + t : 14 + t].mean()
+        around = torch.cat([share[t, :2].flatten(), share[t, 14:].flatten()]).mean()
+        assert inside > 0.15
+        assert inside > 3 * around
 
 
 def test_flow_is_found_where_the_first_looks_see_half_of_the_samples():
@@ -328,7 +368,9 @@ def test_flow_is_found_where_the_first_looks_see_half_of_the_samples():
     for t in range(3):
         frames[t, :, 80:] = scene[:, 90 + 3 * t : 202 + 3 * t]
     still = torch.eye(2, 3).repeat(3, 1, 1) / 1.12
-    flow = local_motion(torch.from_numpy(frames) / 255, still, (3, 12), 0.12) * 1.12 * 192 / 2
+    flow = (
+        local_motion(torch.from_numpy(frames) / 255, still, (3, 12), 0.12).flows[0] * 1.12 * 192 / 2
+    )
     speed = (flow[2] - flow[0]) / 2
     assert float((speed[0, :, 7:11] - 3).abs().max()) < 0.7
     assert float(speed[0, :, :3].abs().max()) < 0.5
@@ -393,11 +435,13 @@ def test_preparation_can_be_stopped(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 20, 30), (3, 16, 16)])
-def test_flow_of_next_to_nothing_is_finite(shape):
+@pytest.mark.parametrize(("mask_size", "n_layers"), [(None, 1), ((2, 3), 2)])
+def test_flow_of_next_to_nothing_is_finite(shape, mask_size, n_layers):
     maps = torch.eye(2, 3).repeat(shape[0], 1, 1)
-    flow = local_motion(torch.full(shape, 0.4), maps, (1, 2), 0.0)
-    assert flow.shape == (shape[0], 2, 1, 2)
-    assert torch.isfinite(flow).all()
+    found = local_motion(torch.full(shape, 0.4), maps, (1, 2), 0.0, mask_size)
+    assert [flow.shape for flow in found.flows] == [(shape[0], 2, 1, 2)] * n_layers
+    assert all(torch.isfinite(flow).all() for flow in found.flows)
+    assert mask_size is None or torch.isfinite(found.mask).all()
 
 
 @pytest.mark.parametrize(("n_frames", "width", "height"), [(1, 32, 32), (5, 33, 47), (6, 64, 36)])

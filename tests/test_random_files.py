@@ -106,11 +106,11 @@ CONFIGS = {
                 "margin_percent": st.integers(0, 255),
                 "expansion": st.integers(1, 3),
                 "kernel": ODD,
-                "motion": st.integers(0, 1),
                 "slow_shift": st.integers(0, 4),
                 "dct_shift": st.integers(0, 3),
             }
-        )
+            | {"motion": st.integers(0, 2), "layers": st.integers(1, 2)}
+        ).map(lambda config: config | {"motion": 2} if config["layers"] == 2 else config)
     ),
     "hinerv": st.integers(1, 4).flatmap(
         lambda n: st.fixed_dictionaries(

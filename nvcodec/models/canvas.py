@@ -1,10 +1,12 @@
 """Canvas: feature pictures larger than the frame, moved by each frame's camera motion.
 
 What stays in the scene is kept once, in static canvases that every frame sees through its own
-affine map and a coarse flow; what changes lives in grids over time (HiNeRV, arXiv 2306.09818; NVRC,
-arXiv 2409.07414), whose cells are the finer the longer an entry lasts. ConvNeXt blocks at low
-resolutions and PixelShuffle turn both into a picture. Detail comes from a canvas of the full
-resolution: PixelShuffle cannot place what moves by parts of its cells.
+affine map and a coarse flow. What moves before it has canvases of its own, seen through a flow and
+a mask of every frame (layers: Wang and Adelson 1994). What changes lives in grids over time
+(HiNeRV, arXiv 2306.09818; NVRC, arXiv 2409.07414), whose cells are the finer the longer an entry
+lasts. ConvNeXt blocks at low resolutions and PixelShuffle turn all of it into a picture. Detail
+comes from a canvas of the full resolution: PixelShuffle cannot place what moves by parts of its
+cells.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from nvcodec.models.base import (
 )
 from nvcodec.models.dct import inverse_dct
 from nvcodec.models.layers import OUTPUT_NAMES, interpolate_over_time
-from nvcodec.models.local_motion import count_local_steps, local_motion, luma_side
+from nvcodec.models.local_motion import count_local_steps, front_share, local_motion, luma_side
 from nvcodec.models.looking import look, where
 from nvcodec.models.motion import camera_motion, small_luma
 from nvcodec.models.strides import grid_size
@@ -69,7 +71,7 @@ what two cores do 30 times a second, which is 920 a pixel of 720p, but 900 a pix
 allowed. More values then go into canvases."""
 _TAPER = 0.6
 """Channels of a stage, as a share of those of the stage before."""
-_SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0}
+_SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0, "layers": 1}
 _MOST_CANVASES, _MOST_DCT_CANVASES = 5.0, 2.5
 """How many times as many channels canvases may have where a large frame holds the network back; the
 second one is for coefficients. Of a small one, where nothing but `_MAX_MACS` does, finer steps are
@@ -96,6 +98,7 @@ class CanvasConfig:
         0, 7, "log2 of how much longer each slower time grid's entries last", 0, absent=0
     )
     dct_shift: int = u8(0, 5, "log2 of the side of DCT blocks, 0 for none", 0, absent=0)
+    layers: int = u8(1, 2, "layers of canvases, the second before the first", 1, absent=1)
 
 
 class Block(nn.Module):
@@ -117,9 +120,9 @@ class Canvas(VideoModel):
 
     Config = CanvasConfig
     config: CanvasConfig
-    steady_names = ("motion", "flow")
+    steady_names = ("motion", "flow", "front_flow")
     field_names = ("canvases", "slow_grids", "detail")
-    picture_names = (*field_names, "flow", "grid")
+    picture_names = (*field_names, "flow", "front_flow", "front_mask", "grid")
     density = 0.5
 
     def __init__(self, config: CanvasConfig, n_frames: int, height: int, width: int) -> None:
@@ -132,16 +135,23 @@ class Canvas(VideoModel):
             raise ValueError("widths, depths, strides and canvas_channels differ in length")
         if config.kernel % 2 == 0:
             raise ValueError(f"kernel size {config.kernel} must be odd")
+        if config.layers > 1 and config.motion != 2:
+            raise ValueError(f"layers is {config.layers}, which needs the motion flow")
         base = grid_size(config.strides, height, width)
         self.sizes = [base]
         for stride in config.strides:
             self.sizes.append((self.sizes[-1][0] * stride, self.sizes[-1][1] * stride))
         first, *slow = config.grid_channels
-        self.latent_names = ("motion", "flow", "grid") if config.motion == 2 else ("motion", "grid")
         self.motion = nn.Parameter(torch.zeros(n_frames, 6))
         if config.motion == 2:
-            self.flow = nn.Parameter(torch.zeros(n_frames, 2, *_reduce(base, config.flow_shift)))
+            cells = _reduce(base, config.flow_shift)
+            self.flow = nn.Parameter(torch.zeros(n_frames, 2, *cells))
+            if config.layers > 1:
+                self.front_flow = nn.Parameter(torch.zeros(n_frames, 2, *cells))
+                finer = _reduce(base, max(1, config.flow_shift - 1))
+                self.front_mask = nn.Parameter(torch.zeros(n_frames, 1, *finer))
         self.grid = nn.Parameter(_faint(n_frames, first, *_reduce(base, _GRID_SHIFT)))
+        self.latent_names = tuple(name for name, _ in self.named_parameters())
         if config.detail_channels:
             size = _enlarge(self.sizes[-1], config.margin_percent)
             self.detail = self._picture("detail", config.detail_channels, size)
@@ -156,7 +166,7 @@ class Canvas(VideoModel):
             if channels:
                 name = f"canvases.{len(self.canvases)}"
                 larger = _enlarge(size, config.margin_percent)
-                self.canvases.append(self._picture(name, channels, larger))
+                self.canvases.append(self._picture(name, config.layers * channels, larger))
         c_in = sum(config.grid_channels) + config.canvas_channels[0]
         stems, stages, ups = [], [], []
         for i, c_out in enumerate(config.widths):
@@ -216,8 +226,11 @@ class Canvas(VideoModel):
         """Return how much a value of a parameter counts towards the size that suits a target."""
         if name == "detail" and name in self.dct_sides:
             return _DETAIL_WEIGHT
+        if name.startswith("front"):
+            return 0.0
         sparse = name in self.dct_sides or (name == "grid" and self.config.dct_shift > 0)
-        return _SPARSE_WEIGHT if sparse else 1.0
+        n_layers = self.config.layers if name.startswith("canvases") else 1
+        return (_SPARSE_WEIGHT if sparse else 1.0) / n_layers
 
     @torch.no_grad()
     def prepare(self, frames: Tensor, peak: int = 255, go_on: GoOn = lambda *_: True) -> None:
@@ -225,20 +238,23 @@ class Canvas(VideoModel):
         if self.config.motion == 0:
             return
         still = torch.eye(2, 3, device=frames.device)
-        n, total = len(frames), len(frames) + count_local_steps(len(frames))
+        n, n_layers = len(frames), self.config.layers
+        total = n + count_local_steps(n)
         maps = camera_motion(frames, peak, lambda done: go_on(done, total))
         self.motion.copy_(((maps - still) / MOTION_UNIT).flatten(1))
         if self.config.motion == 2:
-            size = (self.flow.shape[2], self.flow.shape[3])
-            margin = self.config.margin_percent / 100
-            flow = local_motion(
+            found = local_motion(
                 small_luma(frames, peak, luma_side(self.height, self.width)),
                 self._maps(self.motion),
-                size,
-                margin,
+                (self.flow.shape[2], self.flow.shape[3]),
+                self.config.margin_percent / 100,
+                None if n_layers == 1 else (self.front_mask.shape[2], self.front_mask.shape[3]),
                 lambda done: go_on(n + done, total),
             )
-            self.flow.copy_(flow / MOTION_UNIT)
+            self.flow.copy_(found.flows[0] / MOTION_UNIT)
+            if found.mask is not None:
+                self.front_flow.copy_(found.flows[1] / MOTION_UNIT)
+                self.front_mask.copy_(found.mask)
 
     def forward(self, index: Tensor, latents: dict[str, Tensor] | None = None) -> Tensor:
         """Draw the frames with these indices."""
@@ -254,7 +270,7 @@ class Canvas(VideoModel):
         config = self.config
         if latents is None:
             latents = {name: getattr(self, name)[index] for name in self.latent_names}
-        maps, flow = self._maps(latents["motion"]), latents.get("flow")
+        sight = _Sight(config, self._maps(latents["motion"]), latents)
         features = [_resize(latents["grid"], self.sizes[0])]
         for i, grid in enumerate(self.slow_grids):
             slow = self._seen(f"slow_grids.{i}", grid, index)
@@ -262,20 +278,20 @@ class Canvas(VideoModel):
         canvases = (self._seen(f"canvases.{i}", x) for i, x in enumerate(self.canvases))
         stems = iter(self.stems)
         if config.canvas_channels[0]:
-            features.append(self._look(next(canvases), maps, flow, self.sizes[0]))
+            features.append(sight.look(next(canvases), self.sizes[0]))
         x = next(stems)(torch.cat(features, 1).contiguous(memory_format=torch.channels_last))
         for i, stage in enumerate(self.stages):
             if i > 0:
                 added = None
                 if config.canvas_channels[i]:
-                    seen = self._look(next(canvases), maps, flow, self.sizes[i])
+                    seen = sight.look(next(canvases), self.sizes[i])
                     added = next(stems)(seen.contiguous(memory_format=torch.channels_last))
                 x = rows.upsample(x, self.ups[i - 1], config.strides[i - 1], added)
             x = stage(x)
         detail = None
         if config.detail_channels:
             seen = self._seen("detail", self.detail)
-            detail = self._look(seen, maps, flow, self.sizes[-1]), self.mix.weight
+            detail = sight.look_back(seen, self.sizes[-1]), self.mix.weight
         x = rows.draw(
             x, self.head, config.strides[-1], config.output, detail=detail, bit_depth=bit_depth
         )
@@ -286,16 +302,6 @@ class Canvas(VideoModel):
         still = motion.new_tensor([1, 0, 0, 0, 1, 0])
         maps = (still + MOTION_UNIT * motion).view(-1, 2, 3)
         return maps / (1 + self.config.margin_percent / 100)
-
-    def _look(
-        self, canvas: Tensor, maps: Tensor, flow: Tensor | None, size: tuple[int, int]
-    ) -> Tensor:
-        """Return what every frame sees of a canvas (C, h, w): (B, C, *size)."""
-        if self.config.motion == 0:
-            return _resize(canvas[None], size).expand(len(maps), -1, -1, -1)
-        if flow is not None:
-            flow = MOTION_UNIT * flow
-        return look(canvas, where(maps, flow, size))
 
     def macs_per_frame(self) -> int:
         """Return the multiply-accumulates of one padded frame, interpolation not counted."""
@@ -336,9 +342,11 @@ class Canvas(VideoModel):
         parsed = parse_options(cls, options, solved="")
         n_stages = _count_stages(parsed, height, width)
         few = height * width > _DCT_SHARE * n_params
-        share = _DCT_DETAIL_SHARE if parsed.get("dct_shift", few) else _DETAIL_SHARE
+        sparse = bool(parsed.get("dct_shift", few))
+        share = _DCT_DETAIL_SHARE if sparse else _DETAIL_SHARE
         detailed = height * width <= share * n_params
-        dct = {"dct_shift": _DCT_SHIFT if few else 0}
+        layered = sparse and n_frames > 1 and parsed.get("motion", 2) == 2
+        dct = {"dct_shift": _DCT_SHIFT if few else 0, "layers": 2 if layered else 1}
         kinds: list[dict[str, Any]] = [dct | {"slow_shift": shift} for shift in _SLOW_SHIFTS]
         coarse = [kind | {"detail_channels": 0} for kind in kinds]
         for kind in (*(kinds if detailed else []), *coarse, _SMALLEST):
@@ -376,6 +384,31 @@ class Canvas(VideoModel):
             width,
         )
         return config
+
+
+class _Sight:
+    """What frames see of canvases, by their maps (B, 2, 3) and what they hold by name."""
+
+    def __init__(self, config: CanvasConfig, maps: Tensor, latents: dict[str, Tensor]) -> None:
+        self.config, self.maps, self.latents = config, maps, latents
+
+    def look(self, canvas: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return (B, C, *size) of a canvas (C, h, w), or of one layer (C, h, w) before another."""
+        if self.config.layers == 1:
+            return self.look_back(canvas, size)
+        n = len(canvas) // self.config.layers
+        back = self.look_back(canvas[:n], size)
+        flow = MOTION_UNIT * self.latents["front_flow"]
+        front = look(canvas[n:], where(self.maps, flow, size))
+        mask = _resize(self.latents["front_mask"], size)
+        return torch.lerp(back, front, front_share(mask).to(back.dtype))
+
+    def look_back(self, canvas: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return (B, C, *size) of a canvas (C, h, w) that lies behind."""
+        if self.config.motion == 0:
+            return _resize(canvas[None], size).expand(len(self.maps), -1, -1, -1)
+        flow = MOTION_UNIT * self.latents["flow"] if "flow" in self.latents else None
+        return look(canvas, where(self.maps, flow, size))
 
 
 def _count_stages(options: dict[str, Any], height: int, width: int) -> int:

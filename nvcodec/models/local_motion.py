@@ -1,9 +1,10 @@
-"""Local motion of a video: a coarse flow for every frame, so that all frames see one picture."""
+"""Local motion of a video: coarse flows for every frame, so that all see one picture, or two."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,11 @@ _LOOKS = ((2, 3.0, 1.0), (2, 1.5, 1.0), (1, 1.5, 0.3), (1, 0.0, 0.3))
 coarse to fine. A flow that changes little from frame to frame and cell to cell costs few bits, and
 what tracks have gathered on their way must go."""
 _STEPS = 80
-_PICTURE_LR, _FLOW_LR = 0.03, 0.004
+_PICTURE_LR, _FLOW_LR, _MASK_LR = 0.03, 0.004, 0.1
+_MASK_SMOOTHNESS, _MASK_SIZE, _FRONT_SIZE = 0.03, 0.03, 0.02
+"""Weights of a mask's changes beside those of a flow, of its values, and of the share of the front:
+what both layers can show belongs to the back."""
+_MASK_SLOPE, _MASK_MIDDLE = 4.0, 0.75
 _FRAMES_AT_ONCE = 64
 
 
@@ -34,51 +39,135 @@ def luma_side(height: int, width: int) -> int:
     return min(_MOST, max(_FEWEST, max(height, width) // 2))
 
 
-@torch.enable_grad()
+def front_share(mask: Tensor) -> Tensor:
+    """Return how much of the front a mask shows: 0, which costs least to store, next to nothing."""
+    return torch.sigmoid(_MASK_SLOPE * (mask - _MASK_MIDDLE))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMotion:
+    """The flows (N, 2, h, w) of one layer or two, and the mask (N, 1, h, w) of the second."""
+
+    flows: list[Tensor]
+    mask: Tensor | None
+
+
 def local_motion(
     luma: Tensor,
     maps: Tensor,
     size: tuple[int, int],
     margin: float,
+    mask_size: tuple[int, int] | None = None,
     go_on: Callable[[int], bool] = lambda _: True,
-) -> Tensor:
-    """Return flows (N, 2, *size) that move, in x and y, where each frame looks at one picture.
+) -> LocalMotion:
+    """Return flows (N, 2, *size) that move, in x and y, where each frame looks at a picture.
 
     luma (N, h, w) is small; maps (N, 2, 3) are the affine maps that the flows refine, and both are
-    in coordinates that span [-1, 1] over a picture that is (1 + margin) times the frame. `go_on` is
-    asked after each of `count_local_steps`; if not, the flows stay as they are. They start from
-    tracks; then the picture and the flows are fitted together by gradient steps, from strongly
-    blurred frames to sharp ones (registration by free-form deformation, Rueckert et al. 1999).
+    in coordinates that span [-1, 1] over a picture that is (1 + margin) times the frame. With
+    mask_size there is a second picture before the first one. The flow of the last one starts from
+    tracks, that of one behind it from nothing. `go_on` is asked after each of `count_local_steps`;
+    if not, all stays as it is.
     """
-    whole = luma[:, None]
+    scene = _Scene(luma[:, None], maps, margin, size, mask_size)
     tracked = tracks(luma, maps, size, go_on)
-    if tracked is None:
-        return luma.new_zeros(len(luma), 2, *size)
-    flow, n_done = tracked.requires_grad_(), count_track_steps(len(luma))
-    picture = whole.mean().view(1, 1, 1)
-    everything = torch.arange(len(luma), device=luma.device)
-    coarse = math.ceil(max(luma.shape[1:]) / _FEWEST)
-    for larger, deviation, smoothness in _LOOKS:
-        scale = larger * coarse if deviation else 1
-        parts = torch.split(whole, _FRAMES_AT_ONCE)
+    if tracked is not None:
+        scene.flows[-1].copy_(tracked)
+        n_done = count_track_steps(len(luma))
+        for kind in _LOOKS:
+            if not scene.fit(*kind, n_done, go_on):
+                break
+            n_done += _STEPS
+    flows = [flow.detach() for flow in scene.flows]
+    return LocalMotion(flows, None if scene.mask is None else scene.mask.detach())
+
+
+class _Scene:
+    """One picture or two that frames (N, 1, h, w) look at, fitted with flows and mask.
+
+    Gradient steps from strongly blurred frames to sharp ones: registration by free-form deformation
+    (Rueckert et al. 1999), of layers (Wang and Adelson 1994).
+    """
+
+    def __init__(
+        self,
+        frames: Tensor,
+        maps: Tensor,
+        margin: float,
+        size: tuple[int, int],
+        mask_size: tuple[int, int] | None,
+    ) -> None:
+        self.frames, self.maps, self.margin = frames, maps, margin
+        n, n_layers = len(frames), 1 if mask_size is None else 2
+        self.flows = [frames.new_zeros(n, 2, *size) for _ in range(n_layers)]
+        self.pictures = [frames.mean().view(1, 1, 1)] * n_layers
+        # At first both layers are seen alike.
+        self.mask = None if mask_size is None else frames.new_full((n, 1, *mask_size), _MASK_MIDDLE)
+        self.coarse = math.ceil(max(frames.shape[2:]) / _FEWEST)
+
+    def fit(
+        self,
+        larger: int,
+        deviation: float,
+        smoothness: float,
+        n_done: int,
+        go_on: Callable[[int], bool],
+    ) -> bool:
+        """Make the steps of one look; tell whether to go on."""
+        scale = larger * self.coarse if deviation else 1
+        parts = torch.split(self.frames, _FRAMES_AT_ONCE)
         seen = torch.cat([blurred(part, scale, deviation) for part in parts])
-        height, width = seen.shape[-2:]
-        grown = (math.ceil(height * (1 + margin)), math.ceil(width * (1 + margin)))
-        picture = F.interpolate(picture.detach()[None], grown, mode="bilinear")[0].requires_grad_()
-        groups = [{"params": [picture], "lr": _PICTURE_LR}, {"params": [flow], "lr": _FLOW_LR}]
-        optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
+        size = height, width = seen.shape[2], seen.shape[3]
+        grown = (math.ceil(height * (1 + self.margin)), math.ceil(width * (1 + self.margin)))
+        self.pictures = [
+            F.interpolate(picture.detach()[None], grown, mode="bilinear")[0]
+            for picture in self.pictures
+        ]
+        groups = [(self.pictures, _PICTURE_LR), (self.flows, _FLOW_LR)]
+        if self.mask is not None:
+            groups.append(([self.mask], _MASK_LR))
+        optimizer = torch.optim.Adam(
+            [{"params": tensors, "lr": lr} for tensors, lr in groups], betas=(0.8, 0.95)
+        )
+        for tensors, _ in groups:
+            for tensor in tensors:
+                tensor.requires_grad_()
         schedule = falling(optimizer, _STEPS)
-        for _ in range(_STEPS):
+        everything = torch.arange(len(seen), device=seen.device)
+        for step in range(_STEPS):
             optimizer.zero_grad()
-            for part in torch.split(everything, _FRAMES_AT_ONCE):
-                drawn = look(picture, where(maps[part], flow[part], (height, width)))
-                error = robust(drawn - seen[part]).sum()
-                (error / seen.numel()).backward()  # type: ignore[no-untyped-call]
-            roughness = 2 * change(flow, 0) + change(flow, 2) + change(flow, 3)
-            (smoothness * roughness).backward()  # type: ignore[no-untyped-call]
+            with torch.enable_grad():
+                for part in torch.split(everything, _FRAMES_AT_ONCE):
+                    loss = robust(self._draw(part, size) - seen[part]).sum()
+                    if self.mask is not None:
+                        loss = loss + _FRONT_SIZE * self._share(part, size).sum()
+                    (loss / seen.numel()).backward()  # type: ignore[no-untyped-call]
+                (smoothness * self._roughness()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            n_done += 1
-            if not go_on(n_done):
-                return flow.detach()
-    return flow.detach()
+            if not go_on(n_done + step + 1):
+                return False
+        return True
+
+    def _draw(self, part: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return some frames (B, 1, *size) as the pictures show them."""
+        back, *front = (
+            look(picture, where(self.maps[part], flow[part], size))
+            for picture, flow in zip(self.pictures, self.flows, strict=True)
+        )
+        return torch.lerp(back, front[0], self._share(part, size)) if front else back
+
+    def _share(self, part: Tensor, size: tuple[int, int]) -> Tensor:
+        assert self.mask is not None
+        return front_share(F.interpolate(self.mask[part], size, mode="bilinear"))
+
+    def _roughness(self) -> Tensor:
+        total = torch.stack([_roughness(flow) for flow in self.flows]).sum()
+        if self.mask is not None:
+            total = total + _MASK_SMOOTHNESS * _roughness(self.mask)
+            total = total + _MASK_SIZE * self.mask.abs().mean()
+        return total
+
+
+def _roughness(flow: Tensor) -> Tensor:
+    """Return how much a flow changes from frame to frame and from cell to cell."""
+    return 2 * change(flow, 0) + change(flow, 2) + change(flow, 3)

@@ -401,8 +401,11 @@ class Canvas(Network):
         ("flow_shift", "u8", 0, 6),
         ("slow_shift", "u8", 0, 7),
         ("dct_shift", "u8", 0, 5),
+        ("layers", "u8", 1, 2),
     )
-    absent: ClassVar = {"detail_channels": 0, "flow_shift": 3, "slow_shift": 0, "dct_shift": 0}
+    absent: ClassVar = {
+        "detail_channels": 0, "flow_shift": 3, "slow_shift": 0, "dct_shift": 0, "layers": 1
+    }  # fmt: skip
 
     def __init__(self, config: Config, n_frames: int, height: int, width: int) -> None:
         super().__init__(config, n_frames, height, width)
@@ -411,6 +414,7 @@ class Canvas(Network):
         lists = (config["depths"], strides, canvases)
         check(all(len(values) == n for values in lists), "lists differ in length")
         check(config["kernel"] % 2 == 1, "the kernel size is even")
+        check(config["layers"] == 1 or config["motion"] == 2, "two layers without a flow")
         h, w = self.grid(math.prod(strides))
         self.sizes = [(h, w)]
         for s in strides:
@@ -421,6 +425,11 @@ class Canvas(Network):
             cell = 1 << config["flow_shift"]
             size = math.ceil(h / cell), math.ceil(w / cell)
             self.shapes.append(("flow", (n_frames, 2, *size), True))
+            if config["layers"] == 2:
+                self.shapes.append(("front_flow", (n_frames, 2, *size), True))
+                cell = 2 ** max(1, config["flow_shift"] - 1)
+                size = math.ceil(h / cell), math.ceil(w / cell)
+                self.shapes.append(("front_mask", (n_frames, 1, *size), True))
         for i, g in enumerate(grids):
             k = config["slow_shift"]
             a, b = (k * i, max(0, 2 - i)) if k else (i, i + 2)
@@ -435,7 +444,9 @@ class Canvas(Network):
         for j, i in enumerate(with_canvas):
             size = [-(-side * (100 + p) // 100) for side in self.sizes[i]]
             name = f"canvases.{j}"
-            self.shapes.append((name, self.stored(name, canvases[i], *size), False))
+            self.shapes.append(
+                (name, self.stored(name, config["layers"] * canvases[i], *size), False)
+            )
         # the number of a stage's canvas and stem
         self.canvas_of = {i: j for j, i in enumerate(with_canvas)}
         stems = sorted({0, *with_canvas})
@@ -491,14 +502,13 @@ class Canvas(Network):
             slow = self.at_time(self.pictures(weights, f"slow_grids.{i}"), t)
             parts.append(resize(slow, *self.sizes[0]))
         if 0 in self.canvas_of:
-            parts.append(self.look(weights, self.canvas(weights, 0), self.sizes[0], t))
+            parts.append(self.see(weights, 0, t))
         x = layer(np.concatenate(parts), "stems.0")
         for i, depth in enumerate(config["depths"]):
             if i > 0:
                 x = layers.pixel_shuffle(layer(x, f"ups.{i - 1}"), config["strides"][i - 1])
                 if i in self.canvas_of:
-                    seen = self.look(weights, self.canvas(weights, i), self.sizes[i], t)
-                    x = x + layer(seen, f"stems.{self.stem_of[i]}")
+                    x = x + layer(self.see(weights, i, t), f"stems.{self.stem_of[i]}")
                 x = layers.gelu(x)
             for b in range(depth):
                 x = self.block(weights, f"stages.{i}.{b}", x)
@@ -518,10 +528,20 @@ class Canvas(Network):
         z = layers.gelu(z) @ weights[f"{name}.project.weight"].T + weights[f"{name}.project.bias"]
         return x + np.moveaxis(z, -1, 0)
 
-    def canvas(self, weights: Weights, stage: int) -> Array:
-        return self.pictures(weights, f"canvases.{self.canvas_of[stage]}")
+    def see(self, weights: Weights, stage: int, t: int) -> Array:
+        canvas = self.pictures(weights, f"canvases.{self.canvas_of[stage]}")
+        size = self.sizes[stage]
+        if self.config["layers"] == 1:
+            return self.look(weights, canvas, size, t)
+        v = len(canvas) // 2
+        back = self.look(weights, canvas[:v], size, t)
+        front = self.look(weights, canvas[v:], size, t, "front_flow")
+        share = 1 / (1 + np.exp(3 - 4 * resize(weights["front_mask"][t], *size)))
+        return (1 - share) * back + share * front
 
-    def look(self, weights: Weights, canvas: Array, size: tuple[int, int], t: int) -> Array:
+    def look(
+        self, weights: Weights, canvas: Array, size: tuple[int, int], t: int, flow: str = "flow"
+    ) -> Array:
         h, w = size
         if self.config["motion"] == 0:
             return resize(canvas, h, w)
@@ -533,7 +553,7 @@ class Canvas(Network):
         )
         x, y = (m[i, 0] * u + m[i, 1] * v + m[i, 2] for i in range(2))
         if self.config["motion"] == 2:
-            x, y = np.stack([x, y]) + resize(weights["flow"][t], h, w) / 128
+            x, y = np.stack([x, y]) + resize(weights[flow][t], h, w) / 128
         h_c, w_c = canvas.shape[1:]
         a = np.clip(((x + 1) * w_c - 1) / 2, 0, w_c - 1)
         b = np.clip(((y + 1) * h_c - 1) / 2, 0, h_c - 1)

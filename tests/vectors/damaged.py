@@ -455,6 +455,9 @@ FAULTY: dict[str, Fault] = {
     "config-canvas-kernel": fault(
         "An even depthwise kernel", lambda: config("canvas", kernel=4), "must be odd"
     ),
+    "config-canvas-layers": fault(
+        "Two layers without a flow", lambda: config("canvas", layers=2), "needs the motion flow"
+    ),
     "config-hinerv": fault(
         "Lists of HiNeRV of different lengths", lambda: config("hinerv", depths=(1,)),
         "differ in length",

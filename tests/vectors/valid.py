@@ -215,6 +215,11 @@ COMMON: dict[str, Recipe] = {
             model={"detail_channels": 1, "dct_shift": 3},
         ),
     ),
+    "canvas-layers": (
+        "Canvas with two layers of canvases, as the encoder writes it by default",
+        lambda: encoded("canvas", 6500, frames=moving_frames(6, 96, 64), passes=60,
+                        model={"layers": 2}),
+    ),
     "hinerv": (
         "HiNeRV with two stages, a base grid over three of nine frames",
         lambda: encoded(
@@ -477,6 +482,14 @@ UNCOMMON: dict[str, Recipe] = {
     "canvas-flow-fine": option(
         "canvas", "A flow of four values to a cell of the first stage's grid", motion=2,
         flow_shift=1, size=ODD | {"n_frames": 4},
+    ),
+    "canvas-layers-odd": option(
+        "canvas", "Two layers of odd frames, a canvas in the second stage alone", motion=2,
+        layers=2, canvas_channels=(0, 2), flow_shift=2, size=ODD | {"n_frames": 4},
+    ),
+    "canvas-layers-dct": option(
+        "canvas", "Two layers, frequencies of blocks of 2x2, a detail", motion=2, layers=2,
+        detail_channels=1, dct_shift=1, size={"width": 64, "height": 56, "n_frames": 5},
     ),
     "canvas-detail": option(
         "canvas", "A canvas of full resolution under a flow", motion=2, detail_channels=1
