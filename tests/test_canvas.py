@@ -201,18 +201,18 @@ def test_slow_grids_have_as_many_entries_as_the_budget_bears():
 
 
 def test_coefficients_pay_where_there_are_few_bits():
-    assert [Canvas.solve(n, 132, 180, 320).dct_shift for n in (99_000, 253_000, 500_000)] == [
+    assert [Canvas.solve(n, 132, 180, 320).dct_shift for n in (99_000, 500_000, 1_300_000)] == [
         3,
         3,
         0,
     ]
-    assert Canvas.solve(500_000, 132, 180, 320, dct_shift=2).dct_shift == 2
+    assert Canvas.solve(1_300_000, 132, 180, 320, dct_shift=2).dct_shift == 2
 
 
 def test_layers_come_with_coefficients_and_leave_the_network_as_it_is():
     two, one = Canvas.solve(253_000, 132, 180, 320), Canvas.solve(253_000, 132, 180, 320, layers=1)
     assert (two.layers, dataclasses.replace(two, layers=1)) == (2, one)
-    assert Canvas.solve(500_000, 132, 180, 320).layers == 1
+    assert Canvas.solve(1_300_000, 132, 180, 320).layers == 1
     assert Canvas.solve(253_000, 1, 180, 320).layers == 1
     assert Canvas.solve(253_000, 132, 180, 320, motion="affine").layers == 1
     assert Canvas.smallest(132, 180, 320).layers == 1

@@ -54,7 +54,7 @@ _DCT_SHIFT = 3
 _DETAIL_WEIGHT, _SPARSE_WEIGHT = 0.1, 0.65
 """How much a coefficient of the canvas of full resolution counts towards the size, and how much any
 other one, or beside such a value of the grid of every frame: most of them are 0."""
-_DCT_SHARE = 0.15
+_DCT_SHARE = 0.05
 """DCT coefficients pay where the frame has at least this share of all values: most of them are 0
 then. With more bits a value, to predict pictures from their neighbours is better."""
 _MIN_BLOCKS, _MIN_BLOCKS_SIDE = 50, 4
