@@ -214,6 +214,7 @@ def test_layers_come_with_coefficients_and_leave_the_network_as_it_is():
     assert (two.layers, dataclasses.replace(two, layers=1)) == (2, one)
     assert Canvas.solve(1_300_000, 132, 180, 320).layers == 1
     assert Canvas.solve(253_000, 1, 180, 320).layers == 1
+    assert Canvas.solve(60_000, 32, 90, 160).layers == 1
     assert Canvas.solve(253_000, 132, 180, 320, motion="affine").layers == 1
     assert Canvas.smallest(132, 180, 320).layers == 1
 

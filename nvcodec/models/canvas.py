@@ -238,17 +238,19 @@ class Canvas(VideoModel):
         if self.config.motion == 0:
             return
         still = torch.eye(2, 3, device=frames.device)
-        n, n_layers = len(frames), self.config.layers
-        total = n + count_local_steps(n)
+        n, total = len(frames), len(frames) + count_local_steps(len(frames))
         maps = camera_motion(frames, peak, lambda done: go_on(done, total))
         self.motion.copy_(((maps - still) / MOTION_UNIT).flatten(1))
         if self.config.motion == 2:
+            mask_size = None
+            if self.config.layers > 1:
+                mask_size = (self.front_mask.shape[2], self.front_mask.shape[3])
             found = local_motion(
                 small_luma(frames, peak, luma_side(self.height, self.width)),
                 self._maps(self.motion),
                 (self.flow.shape[2], self.flow.shape[3]),
                 self.config.margin_percent / 100,
-                None if n_layers == 1 else (self.front_mask.shape[2], self.front_mask.shape[3]),
+                mask_size,
                 lambda done: go_on(n + done, total),
             )
             self.flow.copy_(found.flows[0] / MOTION_UNIT)
@@ -345,7 +347,8 @@ class Canvas(VideoModel):
         sparse = bool(parsed.get("dct_shift", few))
         share = _DCT_DETAIL_SHARE if sparse else _DETAIL_SHARE
         detailed = height * width <= share * n_params
-        layered = sparse and n_frames > 1 and parsed.get("motion", 2) == 2
+        # Of frames of one stage, flow and mask of a front are too many of all values.
+        layered = sparse and n_stages > 1 and n_frames > 1 and parsed.get("motion", 2) == 2
         dct = {"dct_shift": _DCT_SHIFT if few else 0, "layers": 2 if layered else 1}
         kinds: list[dict[str, Any]] = [dct | {"slow_shift": shift} for shift in _SLOW_SHIFTS]
         coarse = [kind | {"detail_channels": 0} for kind in kinds]

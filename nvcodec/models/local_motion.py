@@ -116,8 +116,7 @@ class _Scene:
         scale = larger * self.coarse if deviation else 1
         parts = torch.split(self.frames, _FRAMES_AT_ONCE)
         seen = torch.cat([blurred(part, scale, deviation) for part in parts])
-        size = height, width = seen.shape[2], seen.shape[3]
-        grown = (math.ceil(height * (1 + self.margin)), math.ceil(width * (1 + self.margin)))
+        grown = [math.ceil(n * (1 + self.margin)) for n in seen.shape[2:]]
         self.pictures = [
             F.interpolate(picture.detach()[None], grown, mode="bilinear")[0]
             for picture in self.pictures
@@ -137,10 +136,8 @@ class _Scene:
             optimizer.zero_grad()
             with torch.enable_grad():
                 for part in torch.split(everything, _FRAMES_AT_ONCE):
-                    loss = robust(self._draw(part, size) - seen[part]).sum()
-                    if self.mask is not None:
-                        loss = loss + _FRONT_SIZE * self._share(part, size).sum()
-                    (loss / seen.numel()).backward()  # type: ignore[no-untyped-call]
+                    error = self._error(part, seen[part]) / seen.numel()
+                    error.backward()  # type: ignore[no-untyped-call]
                 (smoothness * self._roughness()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
@@ -148,17 +145,17 @@ class _Scene:
                 return False
         return True
 
-    def _draw(self, part: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return some frames (B, 1, *size) as the pictures show them."""
+    def _error(self, part: Tensor, seen: Tensor) -> Tensor:
+        """Return how far some frames are from what is drawn, with the cost of the front."""
+        size = (seen.shape[2], seen.shape[3])
         back, *front = (
             look(picture, where(self.maps[part], flow[part], size))
             for picture, flow in zip(self.pictures, self.flows, strict=True)
         )
-        return torch.lerp(back, front[0], self._share(part, size)) if front else back
-
-    def _share(self, part: Tensor, size: tuple[int, int]) -> Tensor:
-        assert self.mask is not None
-        return front_share(F.interpolate(self.mask[part], size, mode="bilinear"))
+        if self.mask is None:
+            return robust(back - seen).sum()
+        share = front_share(F.interpolate(self.mask[part], size, mode="bilinear"))
+        return robust(torch.lerp(back, front[0], share) - seen).sum() + _FRONT_SIZE * share.sum()
 
     def _roughness(self) -> Tensor:
         total = torch.stack([_roughness(flow) for flow in self.flows]).sum()

@@ -216,7 +216,7 @@ COMMON: dict[str, Recipe] = {
         ),
     ),
     "canvas-layers": (
-        "Canvas with two layers of canvases, as the encoder writes it by default",
+        "Canvas with two layers of canvases",
         lambda: encoded("canvas", 6500, frames=moving_frames(6, 96, 64), passes=60,
                         model={"layers": 2}),
     ),
