@@ -293,3 +293,17 @@ def test_open_tags_are_resolved(height, chroma, matrix, wanted, specified):
 @pytest.mark.parametrize("chroma", [400, 420, 422, 444])
 def test_a_range_that_is_said_is_believed(chroma, full):
     assert resolve_tags(height=480, chroma=chroma, full_range=full).full_range == full
+
+
+@pytest.mark.parametrize("chroma", [400, 420, 422, 444])
+@pytest.mark.parametrize("siting", [0, 1, 2, 3])
+@pytest.mark.parametrize("height", [64, 65, 150])
+def test_strips_join_without_a_seam(monkeypatch, chroma, siting, height):
+    rgb = np.random.default_rng(height).integers(0, 256, (height, 7, 3), dtype=np.uint8)
+    tags = ColorTags(
+        matrix=1, primaries=1, transfer=1, full_range=False, siting=siting, specified=True
+    )
+    planes = rgb_to_yuv(rgb, tags, chroma)
+    monkeypatch.setattr("nvcodec.video.color._STRIP_ROWS", height)
+    for strips, whole in zip(planes, rgb_to_yuv(rgb, tags, chroma), strict=True):
+        np.testing.assert_array_equal(strips, whole)

@@ -29,6 +29,8 @@ _WEIGHTS = {  # matrix code: (weight of red, weight of blue) in luma
 _ON_LUMA_X = {0: True, 1: False, 2: True, 3: False}
 _ON_LUMA_Y = {0: False, 1: False, 2: True, 3: True}
 _CHROMAS = (400, 420, 422, 444)
+_STRIP_ROWS = 64
+"""What is converted at once: it stays in the cache."""
 
 
 def check_tags(tags: ColorTags, chroma: int) -> None:
@@ -240,6 +242,18 @@ def rgb_to_yuv(
         InputError: a matrix or siting without support.
     """
     check_tags(tags, chroma)
+    n_rows = len(rgb) if chroma == 420 and _ON_LUMA_Y[tags.siting] else _STRIP_ROWS
+    strips = [
+        _strip_to_yuv(rgb[first : first + n_rows], tags, chroma, bit_depth)
+        for first in range(0, len(rgb), n_rows)
+    ]
+    y, u, v = (np.concatenate(parts) for parts in zip(*strips, strict=True))
+    return y, u, v
+
+
+def _strip_to_yuv(
+    rgb: RGB, tags: ColorTags, chroma: int, bit_depth: int
+) -> tuple[Plane, Plane, Plane]:
     black, span = _luma_scale(tags.full_range, bit_depth)
     white = peak(bit_depth)
     r, g, b = (rgb[..., channel].astype(np.float32) for channel in range(3))
