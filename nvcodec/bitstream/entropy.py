@@ -49,6 +49,17 @@ def _uniform_model(n: int) -> Any:
     return _model(uniform_table(n))
 
 
+def bit_table(v: int) -> NDArray[np.int64]:
+    """Return the frequencies of 0 and of 1, whose probability is (2 v + 1) / 512."""
+    one = 2 * v + 1
+    return np.array([512 - one, one], dtype=np.int64) << (laplace.PRECISION - 9)
+
+
+@lru_cache(maxsize=256)
+def _bit_model(v: int) -> Any:
+    return _model(bit_table(v))
+
+
 @lru_cache(maxsize=3 * laplace.N_SCALES)
 def _laplace_model(k: int, shift: int = 0) -> Any:
     return _model(laplace.table(k, shift))
@@ -67,6 +78,11 @@ class SymbolWriter:
         model = _uniform_model(n)
         if values.size:
             self._encoder.encode(_flat_int32(values), model)
+
+    def bits(self, values: NDArray[np.bool_], v: int) -> None:
+        """Code bits that are 1 with a probability of (2 v + 1) / 512, v being 0..255."""
+        if values.size:
+            self._encoder.encode(values.astype(np.int32), _bit_model(v))
 
     def laplace(self, values: NDArray[np.integer], k: int, shift: int = 0) -> None:
         """Code int16 values with the table of scale index k and a mean of some quarters."""
@@ -104,6 +120,10 @@ class SymbolReader:
     def uniform(self, count: int, n: int) -> NDArray[np.int32]:
         """Return `count` values 0..n-1."""
         return self._decode(_uniform_model(n), count)
+
+    def bits(self, count: int, v: int) -> NDArray[np.bool_]:
+        """Return `count` bits of the same probability."""
+        return self._decode(_bit_model(v), count).astype(np.bool_)
 
     def laplace(self, count: int, k: int, shift: int = 0) -> NDArray[np.int32]:
         """Return `count` int16 values that were coded with the same table."""

@@ -45,6 +45,10 @@ DRAWS_YUV = 256
 """Added to an architecture's id where the network draws Y'CbCr in place of RGB."""
 PREDICTS = 512
 """Added to an architecture's id where tensors may be coded as pictures, see prediction.py."""
+CORRECTS = 1024
+"""Added to an architecture's id where corrections follow the tensors, see corrections.py."""
+N_WORDS_BYTES = 4
+"""What the number of words of the tensors takes where corrections follow."""
 
 MAX_METADATA_BYTES = 4096
 """Longest metadata that a writer produces; a reader accepts `Limits.max_metadata_bytes`."""
@@ -96,9 +100,15 @@ class SegmentHeader:
         return bool(self.arch_id & PREDICTS)
 
     @property
+    def corrects(self) -> bool:
+        """Whether frames are corrected after the network has drawn them."""
+        # What an id beyond the registry's means is not known.
+        return bool(self.arch_id & CORRECTS) and self.plain_arch_id < DRAWS_YUV
+
+    @property
     def plain_arch_id(self) -> int:
         """The architecture's id in the registry."""
-        return self.arch_id & ~(DRAWS_YUV | PREDICTS)
+        return self.arch_id & ~(DRAWS_YUV | PREDICTS | CORRECTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,8 @@ class Segment:
     """Integer fields of the architecture, opaque here."""
     payload: bytes
     """Range-coded words of the tensors."""
+    corrections: bytes = b""
+    """Range-coded words of the corrections, if the header says that there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +247,16 @@ def _tiling_problem(header: StreamHeader, segments: tuple[Segment, ...]) -> str 
 def _pack_segment(segment: Segment) -> bytes:
     if len(segment.config) > 65_535:
         raise ValueError(f"config has {len(segment.config)} bytes, allowed are 65535")
-    if len(segment.payload) % 4:
-        raise ValueError(f"payload has {len(segment.payload)} bytes, needed is a multiple of 4")
+    for name in ("payload", "corrections"):
+        n_bytes = len(getattr(segment, name))
+        if n_bytes % 4:
+            raise ValueError(f"{name} has {n_bytes} bytes, needed is a multiple of 4")
     size = struct.pack("<H", len(segment.config))
-    return fields.pack(segment.header) + size + segment.config + segment.payload
+    body = segment.config + segment.payload
+    if segment.header.corrects:
+        n_words = struct.pack("<I", len(segment.payload) // 4)
+        body = segment.config + n_words + segment.payload + segment.corrections
+    return fields.pack(segment.header) + size + body
 
 
 def unpack_segment(chunk: Chunk) -> Segment:
@@ -250,7 +268,9 @@ def unpack_segment(chunk: Chunk) -> Segment:
         raise CorruptError(
             f"{reader.what} has {reader.n_left} bytes of words, needed is a multiple of 4"
         )
-    return Segment(header, config, reader.take(reader.n_left))
+    n_bytes = 4 * reader.integer("u32") if header.corrects else reader.n_left
+    payload = reader.take(n_bytes)
+    return Segment(header, config, payload, reader.take(reader.n_left))
 
 
 def _unpack_metadata(chunks: list[Chunk]) -> bytes:

@@ -166,10 +166,7 @@ def _write(tensors: Sequence[QTensor], plans: Sequence[_Plan], predicts: bool) -
             writer.uniform(np.array([modes.index(plan.mode)]), len(modes))
         _write_indices(writer, plan.steps, N_STEPS)
         if plan.spectrum is not None:
-            _write_prediction(writer, plan.spectrum.means)
-            _write_indices(writer, plan.scales, N_SCALES)
-            symbols = plan.coded.astype(np.int64)
-            frequencies.write(writer, symbols, q.spec.dct_side, plan.spectrum)
+            write_spectrum(writer, plan.coded.astype(np.int64), q.spec.dct_side, plan.spectrum)
             continue
         if plan.prediction is not None:
             _write_prediction(writer, plan.prediction)
@@ -365,6 +362,15 @@ def _prediction_bits(found: prediction.Prediction) -> float:
     return _index_bits(found.scales, N_SCALES) + n_weights * math.log2(prediction.N_WEIGHTS)
 
 
+def write_spectrum(
+    writer: SymbolWriter, symbols: NDArray[np.int64], side: int, spectrum: frequencies.Spectrum
+) -> None:
+    """Code coefficients (..., C side^2, h, w) and what says how."""
+    _write_prediction(writer, spectrum.means)
+    _write_indices(writer, spectrum.scales, N_SCALES)
+    frequencies.write(writer, symbols, side, spectrum)
+
+
 def _write_prediction(writer: SymbolWriter, found: prediction.Prediction) -> None:
     writer.uniform(found.weights + prediction.N_WEIGHTS // 2, prediction.N_WEIGHTS)
     _write_indices(writer, found.scales, N_SCALES)
@@ -410,13 +416,20 @@ def _read_tensor(reader: SymbolReader, spec: TensorSpec, predicts: bool) -> QTen
 
 
 def _read_pictures(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
-    return prediction.read(reader, spec.shape, *_read_prediction(reader, spec))
+    return prediction.read(reader, spec.shape, *_read_prediction(reader, spec.name))
 
 
 def _read_frequencies(reader: SymbolReader, spec: TensorSpec) -> NDArray[np.int32]:
-    weights, mean_scales = _read_prediction(reader, spec)
-    scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
-    return frequencies.read(reader, spec.shape, spec.dct_side, weights, mean_scales, scales)
+    return read_spectrum(reader, spec.shape, spec.dct_side, spec.name)
+
+
+def read_spectrum(
+    reader: SymbolReader, shape: tuple[int, ...], side: int, name: str
+) -> NDArray[np.int32]:
+    """Decode what `write_spectrum` coded; raise CorruptError."""
+    weights, mean_scales = _read_prediction(reader, name)
+    scales = _read_indices(reader, f"scale ({name})", prediction.N_LEVELS, N_SCALES)
+    return frequencies.read(reader, shape, side, weights, mean_scales, scales)
 
 
 _READERS = {
@@ -427,11 +440,11 @@ _READERS = {
 
 
 def _read_prediction(
-    reader: SymbolReader, spec: TensorSpec
+    reader: SymbolReader, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     weights = reader.uniform(len(prediction.NEIGHBOURS), prediction.N_WEIGHTS).astype(np.int64)
     weights -= prediction.N_WEIGHTS // 2
-    scales = _read_indices(reader, f"scale ({spec.name})", prediction.N_LEVELS, N_SCALES)
+    scales = _read_indices(reader, f"scale ({name})", prediction.N_LEVELS, N_SCALES)
     return weights, scales
 
 

@@ -197,6 +197,11 @@ training_options = _all(
             default="rd",
             help="rd: rate in the loss; ptq: float, then min-max quantisation.",
         ),
+        click.option(
+            "--corrections",
+            type=float,
+            help="Share of the file for what is drawn wrong.  [default: canvas 0.12]",
+        ),
         click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
         click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),
         click.option(
@@ -286,7 +291,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         size=None if size is None else int(size),
         psnr=given.get("psnr"),
     )
-    names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color"]
+    names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color", "corrections"]
     names += ["side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
     names += ["lr_start", "lr_powers", "lr_steps"]

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvcodec import fields
+from nvcodec.bitstream.corrections import Corrections, unpack_corrections
 from nvcodec.bitstream.header import Segment, Stream, StreamHeader, unpack_stream
 from nvcodec.bitstream.salvage import Damage, salvage_stream
 from nvcodec.bitstream.tensors import QTensor, tensors_sha256, unpack_tensors
+from nvcodec.codec.corrections import Corrector
 from nvcodec.codec.device import full_float32, pick_device, place, return_freed_memory
 from nvcodec.codec.quantize import load_tensors, tensor_specs
 from nvcodec.codec.workers import run, shared_workers
@@ -161,6 +163,21 @@ def _check_color(segment: Segment, header: StreamHeader) -> None:
         raise UnsupportedError(str(error)) from error
 
 
+def read_corrections(
+    segment: Segment, header: StreamHeader, limits: Limits = DEFAULT
+) -> Corrections | None:
+    """Return what is added to the frames of a segment, if anything; raise BitstreamError."""
+    if not segment.header.corrects:
+        return None
+    if segment.header.draws_yuv:
+        raise CorruptError(
+            f"the segment at frame {segment.header.first_frame} draws Y'CbCr, corrections need RGB"
+        )
+    return unpack_corrections(
+        segment.corrections, segment.header.n_frames, header.height, header.width, limits
+    )
+
+
 def read_tensors(
     segment: Segment, header: StreamHeader, limits: Limits = DEFAULT
 ) -> tuple[VideoModel, list[QTensor]]:
@@ -241,6 +258,7 @@ class VideoFile:
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to samples."""
         self._loaded: tuple[int, VideoModel] | None = None
+        self._corrector: Corrector | None = None
         self._clips: dict[int, int] = {}
         self._lock = threading.RLock()
         self._firsts = [segment.header.first_frame for segment in self.stream.segments]
@@ -439,8 +457,18 @@ class VideoFile:
                 load_tensors(model, tensors)
                 model = place(model, self.device).eval()
                 model.settle()
+                header = self.stream.header
+                found = read_corrections(segment, header, self.limits)
+                self._corrector = (
+                    None if found is None else Corrector(found, header.height, header.width)
+                )
                 self._loaded = (number, model)
             return self._loaded[1]
+
+    def correct(self, samples: Tensor, index: Tensor, bit_depth: int) -> Tensor:
+        """Return samples (B, 3, H, W) of frames of the loaded segment with their corrections."""
+        corrector = self._corrector
+        return samples if corrector is None else corrector.add(samples, index, bit_depth)
 
     def _draw_all(
         self, number: int, indices: list[int], finish: Callable[[Tensor, int], Iterable[T]]
@@ -491,7 +519,8 @@ class VideoFile:
                 with torch.inference_mode(), full_float32(self.device):
                     if self.draws_yuv(number):
                         return list(finish(model(index), number))
-                    return list(finish(model.draw_samples(index, self.bit_depth), number))
+                    samples = model.draw_samples(index, self.bit_depth)
+                    return list(finish(self.correct(samples, index, self.bit_depth), number))
 
             n_threads = torch.get_num_threads()
             cuts = self._cuts(number, indices) if self.device.type == "cpu" else []
@@ -513,6 +542,7 @@ def _salvage(data: bytes, limits: Limits) -> tuple[Stream, tuple[Damage, ...]]:
     for segment in stream.segments:
         try:
             read_tensors(segment, stream.header, limits)
+            read_corrections(segment, stream.header, limits)
         except BitstreamError as error:
             first, n_frames = segment.header.first_frame, segment.header.n_frames
             damage.append(Damage(first_frame=first, n_frames=n_frames, reason=str(error)))
@@ -533,6 +563,7 @@ def check_structure(data: bytes, limits: Limits = DEFAULT) -> int:
     for segment in stream.segments:
         try:
             read_tensors(segment, stream.header, limits)
+            read_corrections(segment, stream.header, limits)
         except MemoryError as error:
             raise BitstreamError("a segment does not fit into memory") from error
     return len(stream.segments)

@@ -207,6 +207,7 @@ def describe_segment(segment: Segment, header: StreamHeader) -> dict[str, Any]:
         # 2 bytes hold the length of the configuration.
         "header_bytes": len(fields.pack(segment.header)) + 2 + len(segment.config),
         "payload_bytes": len(segment.payload),
+        "correction_bytes": len(segment.corrections),
         "tensors": rows,
     }
 
@@ -306,7 +307,7 @@ def compare_with_reference(
             first, n_frames = segment.header.first_frame, segment.header.n_frames
             for start in range(0, n_frames, model.clip_frames):
                 index = torch.arange(start, min(start + model.clip_frames, n_frames))
-                truth = _samples(model(index), exact, number)
+                truth = _samples(model(index), index, exact, number)
                 seen = _flat(video.drawn([first + i for i in index.tolist()], 8))
                 difference = np.abs(seen - truth)
                 n_samples += difference.size
@@ -327,11 +328,11 @@ def compare_with_reference(
     return {"samples": n_samples, "equal": share, "max_difference": worst, "psnr_db": between_db}
 
 
-def _samples(drawn: Tensor, video: VideoFile, number: int) -> NDArray[np.float64]:
+def _samples(drawn: Tensor, index: Tensor, video: VideoFile, number: int) -> NDArray[np.float64]:
     """Return all 8-bit samples of what the network of a segment drew, at any precision."""
     if video.draws_yuv(number):
         return _flat(to_frames(drawn, video.info, 8))
-    scaled = drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round()
+    scaled = video.correct(drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round(), index, 8)
     return _flat(scaled.permute(0, 2, 3, 1).numpy())
 
 

@@ -80,6 +80,8 @@ class EncodeOptions:
     coding: str = "rd"
     """"rd" trains with the rate in the loss, "ptq" rounds a float network after training."""
     loss: str = "log-mse"
+    corrections: float | None = None
+    """Share of the file that mends what the network draws wrong; None takes the architecture's."""
     color: str = "auto"
     """What the network draws: "rgb", or "yuv" for the source's own planes; "auto" is "rgb"."""
     side_weight: float = 0.0
@@ -137,6 +139,7 @@ class EncodeOptions:
                 raise UsageError(f"{name} is {value}, allowed are {', '.join(allowed)}")
         for name, number, low, high in (
             ("n_params", self.n_params, 1, 1e9),
+            ("corrections", self.corrections, 0.0, 0.9),
             ("side_weight", self.side_weight, 0.0, 100.0),
             ("weight_bits", self.weight_bits, 1 if self.coding == "ptq" else 2, 16),
             ("embed_bits", self.embed_bits, 1 if self.coding == "ptq" else 2, 16),
@@ -161,6 +164,14 @@ class EncodeOptions:
         ):
             if number is not None and not low <= number <= high:
                 raise UsageError(f"{name} is {number}, allowed is {low} to {high}")
+        possible = self.coding == "rd" and self.color != "yuv" and self.target.psnr is None
+        if self.corrections and not possible:
+            raise UsageError(
+                f"corrections is {self.corrections}, but needs --coding rd, --color rgb and a "
+                "target of size"
+            )
+        if self.corrections is None and not possible:
+            object.__setattr__(self, "corrections", 0.0)
         if self.eval_every is not None and self.coding != "ptq":
             raise UsageError(
                 f"eval_every is {self.eval_every}, but needs --coding ptq: with {self.coding} a "

@@ -25,6 +25,7 @@ from nvcodec.bitstream.extras import (
 )
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
+    N_WORDS_BYTES,
     Stream,
     StreamHeader,
     pack_stream,
@@ -36,6 +37,7 @@ from nvcodec.codec.choose import check_color, choose_arch
 from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.evaluate import mean_psnr_db
+from nvcodec.codec.find_corrections import find_corrections
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
@@ -153,6 +155,7 @@ def make_file(
     tensors: list[QTensor],
     metadata: bytes,
     extras: Extras = NO_EXTRAS,
+    corrections: bytes = b"",
 ) -> bytes:
     """Return the bytes of a whole file with one segment."""
     color = info.color
@@ -174,7 +177,13 @@ def make_file(
         n_segments=1,
     )
     arch_id = ARCHITECTURES[plan.arch][0] + (plan.fit.color == "yuv") * DRAWS_YUV
-    segment = pack_segment(arch_id, fields.pack(plan.config), tensors, n_frames=plan.n_frames)
+    segment = pack_segment(
+        arch_id,
+        fields.pack(plan.config),
+        tensors,
+        n_frames=plan.n_frames,
+        corrections=corrections,
+    )
     timing = info.timing
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
@@ -293,9 +302,9 @@ class EncodeWork:
             options.arch, n_frames, height, width, self.overhead_bytes(), **options.model
         )
 
-    def file(self, plan: Plan, tensors: list[QTensor]) -> bytes:
+    def file(self, plan: Plan, tensors: list[QTensor], corrections: bytes = b"") -> bytes:
         """Return the file that holds these tensors, without the copied tracks."""
-        return make_file(plan, self.source.info, tensors, self.metadata, self.words)
+        return make_file(plan, self.source.info, tensors, self.metadata, self.words, corrections)
 
     def make_fit(self, plan: Plan, *, prepare: bool = True) -> Fit:
         """Return a new run from the plan's seed; prepare sets starting values from the frames."""
@@ -420,6 +429,10 @@ class EncodeWork:
         fit.check_finite()
         if plan.max_bytes is None:
             return self.file(plan, fit.quantized())
+        if plan.corrections:
+            data = self._corrected(plan, fit, plan.max_bytes)
+            if data is not None:
+                return data
         tensors = fit_size(
             fit.quantized,
             lambda tensors: len(self.file(plan, tensors)),
@@ -440,12 +453,30 @@ class EncodeWork:
             self.listener(Log(level="warning", message=message))
         return data
 
-    @torch.inference_mode()
-    def _psnr_db(self, fit: Fit, tensors: list[QTensor]) -> float:
-        """Return the PSNR of all frames that a network of these tensors draws."""
+    def _corrected(self, plan: Plan, fit: Fit, max_bytes: int) -> bytes | None:
+        """Return the file of the network as trained and of corrections that fill the rest."""
+        tensors = fit.quantized()
+        left = max_bytes - len(self.file(plan, tensors)) - N_WORDS_BYTES
+        if left < 0:
+            return None
+        depth = self.source.info.bit_depth
+        model = self._network(fit, tensors)
+        words = find_corrections(
+            lambda index: model.draw_samples(index, depth), self.frames, self.mask, depth, left
+        )
+        return self.file(plan, tensors, words)
+
+    def _network(self, fit: Fit, tensors: list[QTensor]) -> VideoModel:
+        """Return a network of these tensors, ready to draw."""
         model = deepcopy(fit.model)
         load_tensors(model, tensors)
         model.settle()
+        return model
+
+    @torch.inference_mode()
+    def _psnr_db(self, fit: Fit, tensors: list[QTensor]) -> float:
+        """Return the PSNR of all frames that a network of these tensors draws."""
+        model = self._network(fit, tensors)
         depth = self.source.info.bit_depth
         return mean_psnr_db(model, self.frames, self.mask, self.planes, depth)
 

@@ -237,13 +237,15 @@ def read_header(payload: bytes) -> Record:
     return header
 
 
-def read_segment(payload: bytes) -> tuple[Record, bytes, bytes]:
-    """Return the SegmentHeader, the config and the words."""
+def read_segment(payload: bytes) -> tuple[Record, bytes, bytes, bytes]:
+    """Return the SegmentHeader, the config, the words and those of the corrections."""
     reader = Reader(payload)
     header = reader.record(SEGMENT_HEADER)
     config = reader.take(reader.integer("u16"))
     check(reader.left % 4 == 0, "the stream is not made of words")
-    return header, config, reader.take(reader.left)
+    corrects = header["arch_id"] & ~1023 == 1024
+    n_bytes = 4 * reader.integer("u32") if corrects else reader.left
+    return header, config, reader.take(n_bytes), reader.take(reader.left)
 
 
 def check_tiling(header: Record, segments: list[Record]) -> None:

@@ -28,13 +28,13 @@ from reference_decoder.container import (
     text,
     whole,
 )
+from reference_decoder.corrections import Corrections
 from reference_decoder.errors import Unsupported, check
 from reference_decoder.networks import ARCHITECTURES, Network
 from reference_decoder.planes import check_planes, planes
 
-YUV = 256
-PREDICTS = 512
-"""In an architecture's id: the network draws Y'CbCr."""
+YUV, PREDICTS, CORRECTS = 256, 512, 1024
+"""In an architecture's id."""
 MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 
 
@@ -45,6 +45,7 @@ class Segment:
     network: Network
     tensors: dict[str, Tensor]
     sha256: str
+    corrections: Corrections | None = None
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     """The 32-bit values of section 8, held in 64 bits."""
 
@@ -84,10 +85,18 @@ class Video:
             return np.concatenate([plane.ravel() for plane in planes(y, self.header, bits)])
         return (2**bits - 1) * y.transpose(1, 2, 0)
 
+    def mended(self, index: int, bits: int = 8) -> np.ndarray:
+        """Return the same with corrections, before they are rounded a second time."""
+        segment, codes = self.segment(index), np.rint(self.codes(index, bits))
+        if segment.corrections is None:
+            return codes
+        t = index - segment.header["first_frame"]
+        return codes + (2**bits - 1) * segment.corrections.of_frame(t)
+
     def frame(self, index: int, bits: int = 8) -> np.ndarray:
         """Return the samples of frame `index`, in the shape of `codes`."""
         kind = np.uint8 if bits == 8 else np.uint16
-        return np.rint(self.codes(index, bits)).clip(0, 2**bits - 1).astype(kind)
+        return np.rint(self.mended(index, bits)).clip(0, 2**bits - 1).astype(kind)
 
     def frames(self) -> np.ndarray:
         """Return all frames, which draw the same."""
@@ -121,13 +130,17 @@ def decode(data: bytes) -> Video:
     return video
 
 
-def read_network(header: Record, segment: Record, config: bytes, words: bytes) -> Segment:
+def read_network(
+    header: Record, segment: Record, config: bytes, words: bytes, corrections: bytes
+) -> Segment:
     arch_id = segment["arch_id"]
-    if arch_id & ~(YUV | PREDICTS) not in ARCHITECTURES:
+    plain_id = arch_id & ~(YUV | PREDICTS | CORRECTS)
+    if plain_id not in ARCHITECTURES:
         raise Unsupported(f"architecture {arch_id}")
     if arch_id & YUV:
         check_planes(header)
-    architecture = ARCHITECTURES[arch_id & ~(YUV | PREDICTS)]
+        check(not arch_id & CORRECTS, "Y'CbCr is corrected")
+    architecture = ARCHITECTURES[plain_id]
     reader = Reader(config)
     values = reader.record(architecture.fields, architecture.absent)
     reader.end()
@@ -148,6 +161,9 @@ def read_network(header: Record, segment: Record, config: bytes, words: bytes) -
     expected = int.from_bytes(digest.digest()[:8], "little")
     check(segment["tensors_sha256"] == expected, "the tensors do not match their hash")
     read = Segment(segment, values, network, tensors, digest.hexdigest())
+    if arch_id & CORRECTS:
+        size = segment["n_frames"], header["height"], header["width"]
+        read.corrections = Corrections(corrections, *size)
     for name, shape, _ in network.shapes:
         read.weights[name] = dequantize(tensors[name], shape)
     return read

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from networks import header_of, random_network, rounded, segment_of
+from networks import header_of, random_network, rounded, segment_of, spots
 from valid import BASES, COMMON, HNERV, SOUND, TAGS, plain, with_chunks
 
 from nvcodec import fields
@@ -27,6 +27,7 @@ from nvcodec.bitstream.header import (
     unpack_stream,
 )
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
+from nvcodec.codec.decoder import empty_model
 from nvcodec.codec.quantize import tensor_specs
 from nvcodec.errors import (
     BitstreamError,
@@ -108,6 +109,21 @@ def segment(
     words = old.payload if words is None else words
     payload = raw(old.header, changes) + struct.pack("<H", len(config)) + config + words
     return file_of_chunks(first, ("SEGM", payload), end)
+
+
+def spots_of_base() -> bytes:
+    """Return the words of corrections that suit the base."""
+    found = unpack_stream(base())
+    model = empty_model(found.segments[0], found.header)
+    return spots(model, side=8, step=160, blocks=(0, 3))
+
+
+def corrected(corrections: bytes | None = None, arch_id: int = 1 + 1024) -> bytes:
+    """Return the base with these words of corrections, or with sound ones."""
+    words = spots_of_base() if corrections is None else corrections
+    payload = unpack_stream(base()).segments[0].payload
+    n_words = struct.pack("<I", len(payload) // 4)
+    return segment(words=n_words + payload + words, arch_id=arch_id)
 
 
 def config(arch: str, **changes: Any) -> bytes:
@@ -390,6 +406,23 @@ FAULTY: dict[str, Fault] = {
     "yuv-rgb": fault(
         "Y'CbCr drawn for an RGB source",
         lambda: segment(data=header(chroma=0), arch_id=257), "but chroma of the video is 0",
+    ),
+    "corrections-yuv": fault(
+        "Corrections of Y'CbCr", lambda: corrected(arch_id=1 + 256 + 1024), "corrections need RGB"
+    ),
+    "corrections-words": fault(
+        "More words of tensors than there are",
+        lambda: segment(words=struct.pack("<I", 10_000) + bytes(8), arch_id=1 + 1024),
+        "ends at byte", TruncatedError,
+    ),
+    "corrections-empty": fault(
+        "Corrections without words", lambda: corrected(b""), "0 words"
+    ),
+    "corrections-cut": fault(
+        "Corrections that end too early", lambda: corrected(spots_of_base()[:-8]), "stream"
+    ),
+    "corrections-end": fault(
+        "A word after the corrections", lambda: corrected(spots_of_base() + bytes(4)), "words"
     ),
     "yuv-matrix": fault(
         "Y'CbCr with the matrix of RGB",

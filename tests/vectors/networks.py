@@ -11,7 +11,9 @@ import torch
 from nrv_factory import steps_of_deviations
 
 from nvcodec import fields
+from nvcodec.bitstream.corrections import Corrections, grid_shape, pack_corrections
 from nvcodec.bitstream.header import (
+    CORRECTS,
     DRAWS_YUV,
     Segment,
     Stream,
@@ -159,6 +161,19 @@ def segment_of(model: VideoModel, tensors: list[QTensor], first_frame: int = 0) 
     return pack_segment(arch_id, config, tensors, first_frame=first_frame, n_frames=model.n_frames)
 
 
+def spots(
+    model: VideoModel, *, side: int, step: int, blocks: Sequence[int], seed: int = 0
+) -> bytes:
+    """Return the words of corrections of some blocks, counted through all frames."""
+    shape = grid_shape(model.n_frames, model.height, model.width, side)
+    chosen = np.isin(np.arange(np.prod(shape)), blocks).reshape(shape)
+    k, colour, u, v = np.indices((len(blocks), 3, 8, 8))
+    # Integers alone, so that every machine makes the same file.
+    mixed = (37 * k + 11 * colour + 5 * u + 3 * v + seed) ** 2 % 23 - 11
+    symbols = mixed // (1 + colour + (u + v) ** 2)
+    return pack_corrections(Corrections(side, step, chosen, symbols.astype(np.int32)))
+
+
 def header_of(segments: Sequence[Segment], *, width: int, height: int) -> StreamHeader:
     """Return a plain header for these segments."""
     return StreamHeader(
@@ -175,13 +190,22 @@ def header_of(segments: Sequence[Segment], *, width: int, height: int) -> Stream
 
 
 def file_of(
-    model: VideoModel, tensors: list[QTensor] | None = None, *, yuv: bool = False, **parts: Any
+    model: VideoModel,
+    tensors: list[QTensor] | None = None,
+    *,
+    yuv: bool = False,
+    corrections: bytes = b"",
+    **parts: Any,
 ) -> bytes:
     """Return a file with one network; `parts` are those of a Stream, and fields of its header."""
     segment = segment_of(model, rounded(model) if tensors is None else tensors)
     if yuv:
         drawn = dataclasses.replace(segment.header, arch_id=segment.header.arch_id + DRAWS_YUV)
         segment = dataclasses.replace(segment, header=drawn)
+        parts = {"version_minor": 1} | parts
+    if corrections:
+        mended = dataclasses.replace(segment.header, arch_id=segment.header.arch_id + CORRECTS)
+        segment = dataclasses.replace(segment, header=mended, corrections=corrections)
         parts = {"version_minor": 1} | parts
     header = header_of([segment], width=model.width, height=model.height)
     names = {f.name for f in dataclasses.fields(StreamHeader)}

@@ -23,6 +23,7 @@ from networks import (
     rounded,
     segment_of,
     smoothed,
+    spots,
     with_rows,
     with_steps,
     with_symbols,
@@ -88,7 +89,8 @@ def steady(build: Callable[[int], bytes]) -> bytes:
     for seed in count():
         data = build(seed)
         video = decode(data)
-        y = np.stack([video.codes(i) for i in range(video.header["n_frames"])])
+        frames = range(video.header["n_frames"])
+        y = np.stack([f(i) for i in frames for f in (video.codes, video.mended)])
         if np.abs(y % 1 - 0.5)[(y > 0) & (y < 255)].min(initial=1) > 1 / y.size:
             return data
     raise AssertionError("count never ends")
@@ -115,6 +117,17 @@ def coded(
     def build(seed: int) -> bytes:
         model = random_network(arch, BASES[arch] | config, seed=seed, **(size or {}))
         return file_of(model, changed(rounded(model), changes))
+
+    return what, lambda: steady(build)
+
+
+def corrected(what: str, *, side: int, blocks: tuple[int, ...], step: int, **parts: Any) -> Recipe:
+    """Return the recipe of a random network and corrections of these blocks of three frames."""
+
+    def build(seed: int) -> bytes:
+        model = random_network("hnerv", HNERV, n_frames=3, width=27, height=19, seed=seed)
+        words = spots(model, side=side, step=step, blocks=blocks, seed=seed)
+        return file_of(model, corrections=words, **parts)
 
     return what, lambda: steady(build)
 
@@ -219,6 +232,10 @@ COMMON: dict[str, Recipe] = {
         "Canvas with two layers of canvases",
         lambda: encoded("canvas", 6500, frames=moving_frames(6, 96, 64), passes=60,
                         model={"layers": 2}),
+    ),
+    "canvas-corrected": (
+        "Canvas and corrections of what it draws wrong",
+        lambda: encoded("canvas", 3500, frames=moving_frames(6, 47, 33), corrections=0.3),
     ),
     "hinerv": (
         "HiNeRV with two stages, a base grid over three of nine frames",
@@ -371,6 +388,16 @@ UNCOMMON: dict[str, Recipe] = {
         "hnerv", "Strides of 1 to 8", strides=(8, 1, 3), fc_dim=3, lower_width=2,
         size={"width": 30, "height": 20},
     ),
+    # Corrections
+    "corrected-large": corrected(
+        "Corrected blocks of 64 pixels, larger than the frame, of 10 bits", side=64, blocks=(0, 2),
+        step=160, bit_depth=10,
+    ),
+    "corrected-small": corrected(
+        "Corrected blocks of 8 pixels, across edges of odd frames, side by side and one after "
+        "another in time", side=8, blocks=(0, 3, 5, 7, 8, 11, 12, 17, 18, 20, 23, 30, 34), step=168,
+    ),
+    "corrected-none": corrected("Corrections of no block", side=16, blocks=(), step=0),
     # NeRV
     "nerv-deconv-bn": option("nerv", "deconv, batch normalisation", upsampling=1, norm=1),
     "nerv-bilinear-in": option("nerv", "bilinear, instance norm", upsampling=2, norm=2, fc_dim=3),
