@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,8 +26,15 @@ _ROUNDING = 0.3
 """What is added to a magnitude in steps before it is cut: less than a half, as zeros are cheap."""
 _PRICE = 0.06
 """What a bit must save at least, in squares of the step."""
-_ZERO_BITS, _OTHER_BITS, _BLOCK_BITS = 0.06, 6.0, 3.0
-"""About the bits of a 0, of a magnitude of 1 (2 more for each doubling) and of saying where."""
+_ZERO_BITS, _OTHER_BITS, _BLOCK_BITS, _SIDE_BITS = 0.06, 6.0, 3.0, 320.0
+"""About the bits of a 0, of a magnitude of 1 (2 more for each doubling) of saying where, and of
+probabilities and scales."""
+
+
+_N_TRIES = 4
+_SHARES = (0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+_TYPICAL_SCALE = 0.75
+"""Bits of the words for each one that is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,22 @@ class _Errors:
     """Coefficients (blocks, 192)."""
     weights: NDArray[np.float32]
     """Of each block: its frame's part in the mean PSNR."""
+    peaks: NDArray[np.float32]
+    """The largest magnitude of each block; blocks are in falling order of it."""
     deviation: float
+    """Of all errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Blocks to be corrected, in the order of their places."""
+
+    chosen: NDArray[np.int64]
+    symbols: NDArray[np.int32]
+    bits: float
+    """Estimated."""
+    gain: float
+    """How much the weighted error falls."""
 
 
 def find_corrections(
@@ -60,25 +83,51 @@ def find_corrections(
     if errors is None:
         return b""
     finest = int(step_index(np.array([_LEAST_STEP * errors.deviation]))[0])
+    best, best_gain, best_step, scale = b"", 0.0, N_STEPS, 1.0
+    tried: set[int] = set()
+    # Words tell how far estimates of their bits are off.
+    for _ in range(_N_TRIES):
+        step = _finest_step(errors, finest, 8 * max_bytes / scale)
+        if step in tried:
+            break
+        tried.add(step)
+        choice = _choose(errors, step, _PRICE)
+        words = _pack(errors, step, choice)
+        if len(words) <= max_bytes and choice.gain > best_gain:
+            best, best_gain, best_step = words, choice.gain, step
+        scale = 8 * max(4, len(words)) / choice.bits
+    # What is left is filled by cheaper blocks, or by the best ones in finer steps.
+    for step in {best_step, max(finest, best_step - 1)}:
+        exact = scale
+        for _ in range(_N_TRIES):
+            choice = _choose(errors, step, _lowest_price(errors, step, 8 * max_bytes / exact))
+            words = _pack(errors, step, choice)
+            if len(words) <= max_bytes:
+                if choice.gain > best_gain:
+                    best, best_gain = words, choice.gain
+                break
+            exact = 1.002 * 8 * len(words) / choice.bits
+    return best
+
+
+def _finest_step(errors: _Errors, finest: int, max_bits: float) -> int:
+    """Return the finest step whose corrections are estimated to take at most max_bits."""
     low, high = finest, N_STEPS - 1
-    # The finest step that fits; then blocks are dropped from the next finer one.
     while low < high:
         middle = (low + high) // 2
-        fits = len(_coded(errors, middle, _PRICE)[0]) <= max_bytes
+        fits = _choose(errors, middle, _PRICE).bits <= max_bits
         low, high = (low, middle) if fits else (middle + 1, high)
-    best, best_gain = b"", 0.0
-    words, gain = _coded(errors, high, _PRICE)
-    if len(words) <= max_bytes:
-        best, best_gain = words, gain
-    cheap, dear = _PRICE, 16 * _PRICE
-    for _ in range(6):
-        price = (cheap * dear) ** 0.5
-        words, gain = _coded(errors, max(finest, high - 1), price)
-        fits = len(words) <= max_bytes
-        cheap, dear = (cheap, price) if fits else (price, dear)
-        if fits and gain > best_gain:
-            best, best_gain = words, gain
-    return best
+    return low
+
+
+def _lowest_price(errors: _Errors, step: int, max_bits: float) -> float:
+    """Return the lowest price of bits, in these steps, that is estimated to keep to max_bits."""
+    low, high = _PRICE / 4, 4 * _PRICE
+    for _ in range(8):
+        middle = math.sqrt(low * high)
+        fits = _choose(errors, step, middle).bits <= max_bits
+        low, high = (low, middle) if fits else (middle, high)
+    return high
 
 
 @torch.inference_mode()
@@ -108,33 +157,68 @@ def _measure(
     mean = float(squares.mean())
     if mean == 0 or not np.isfinite(mean):
         return None
-    kept = [np.abs(v).max(1, initial=0) >= least for v in values]
     weights = (mean / squares.clamp_min(1e-3 * mean)).float().numpy()
-    per_frame = [np.full(int(k.sum()), w, np.float32) for k, w in zip(kept, weights, strict=True)]
-    return _Errors(
-        side,
-        shape,
-        np.concatenate([p[k] for p, k in zip(places, kept, strict=True)]),
-        np.concatenate([v[k] for v, k in zip(values, kept, strict=True)]),
-        np.concatenate(per_frame),
-        mean**0.5,
+    per_frame = [np.full(len(p), w, np.float32) for p, w in zip(places, weights, strict=True)]
+    joined = [np.concatenate(parts) for parts in (places, values, per_frame)]
+    peaks = np.abs(joined[1]).max(1, initial=0)
+    order = np.argsort(-peaks, kind="stable")[: int((peaks >= least).sum())]
+    where, rows, parts = joined
+    return _Errors(side, shape, where[order], rows[order], parts[order], peaks[order], mean**0.5)
+
+
+def _choose(errors: _Errors, step: int, price: float) -> _Choice:
+    """Return the blocks that are worth their bits in these steps."""
+    size = float(step_size(np.array(step)))
+    # Others would be all zeros.
+    n = int(np.searchsorted(-errors.peaks, -(1 - _ROUNDING) * size, side="right"))
+    values = errors.values[:n]
+    magnitudes = np.floor(np.abs(values) * np.float32(1 / size) + np.float32(_ROUNDING))
+    rounded = np.copysign(magnitudes, values)
+    gains = np.square(values) - np.square(values - rounded * np.float32(size))
+    others = _OTHER_BITS + 2 * np.log2(np.maximum(magnitudes, 1))
+    bits = np.where(magnitudes > 0, others, np.float32(_ZERO_BITS)).sum(1) + _BLOCK_BITS
+    gain = gains.sum(1) * errors.weights[:n]
+    chosen = np.flatnonzero(gain > price * size**2 * bits)
+    chosen = chosen[np.argsort(errors.places[chosen])]
+    total = float(gain[chosen].sum(dtype=np.float64))
+    return _Choice(
+        chosen, rounded[chosen].astype(np.int32), float(bits[chosen].sum()) + _SIDE_BITS, total
     )
 
 
-def _coded(errors: _Errors, step: int, price: float) -> tuple[bytes, float]:
-    """Return the words of corrections in these steps and how much they lower the error."""
-    size = float(step_size(np.array(step)))
-    magnitudes = np.floor(np.abs(errors.values) / size + _ROUNDING)
-    rounded = np.copysign(magnitudes, errors.values)
-    gains = errors.values**2 - (errors.values - rounded * size) ** 2
-    others = _OTHER_BITS + 2 * np.log2(np.maximum(magnitudes, 1))
-    bits = np.where(magnitudes > 0, others, _ZERO_BITS).sum(1) + _BLOCK_BITS
-    gain = gains.sum(1) * errors.weights
-    chosen = gain > price * size**2 * bits
-    if not chosen.any():
-        return b"", 0.0
+def _pack(errors: _Errors, step: int, choice: _Choice) -> bytes:
+    """Return the words of corrections, none if there is no block."""
+    if not len(choice.chosen):
+        return b""
     blocks = np.zeros(errors.shape, dtype=np.bool_)
-    blocks.reshape(-1)[errors.places[chosen]] = True
-    symbols = rounded[chosen].astype(np.int32).reshape(-1, 3, N_KEPT, N_KEPT)
-    found = Corrections(errors.side, step, blocks, symbols)
-    return pack_corrections(found), float(gain[chosen].sum())
+    blocks.reshape(-1)[errors.places[choice.chosen]] = True
+    symbols = choice.symbols.reshape(-1, 3, N_KEPT, N_KEPT)
+    return pack_corrections(Corrections(errors.side, step, blocks, symbols))
+
+
+def best_share(
+    draw: Callable[[Tensor], Tensor],
+    frames: Tensor,
+    mask: Tensor | None,
+    bit_depth: int,
+    max_bits: float,
+    slope: float,
+) -> float:
+    """Return the share of max_bits that corrections should have, 0 for none.
+
+    Without a share x the network loses slope ln(1 / (1 - x)) in the logarithm of its error: slope
+    is the multiplier of the rate in training. See `find_corrections` for the other arguments.
+    """
+    errors = _measure(draw, frames, mask, bit_depth)
+    if errors is None:
+        return 0.0
+    finest = int(step_index(np.array([_LEAST_STEP * errors.deviation]))[0])
+    n_values = frames[0].numel() * len(frames)
+    best, most = 0.0, 0.0
+    for share in _SHARES:
+        step = _finest_step(errors, finest, share * max_bits / _TYPICAL_SCALE)
+        gain = _choose(errors, step, _PRICE).gain / (n_values * errors.deviation**2)
+        worth = slope * math.log1p(-share) - math.log1p(-min(gain, 0.99))
+        if worth > most:
+            best, most = share, worth
+    return best

@@ -23,12 +23,13 @@ from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
+from nvcodec.codec.find_corrections import best_share
 from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
-from nvcodec.codec.quantize import Quantizer, tensor_specs
+from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController
 from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
@@ -86,6 +87,8 @@ class Fit:
         self.quantizer: Quantizer | None = None
         self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
+        self.corrections = settings.corrections
+        """Share of the file for corrections; None until it is decided."""
         self.masks: dict[str, Tensor] = {}
         self.best = Best()
         self.optimizers = self._make_optimizers()
@@ -241,6 +244,26 @@ class Fit:
             self._prune()
         if starts_rate:
             self._start_rate_phase()
+        if self.corrections is None and self.position >= s.decide_share:
+            self._decide_corrections()
+
+    def _decide_corrections(self) -> None:
+        """Keep as much of the file for corrections as they save more than the network would."""
+        network = deepcopy(self.model)
+        load_tensors(network, self.quantized())
+        network.settle()
+        depth = self.settings.bit_depth
+        share = best_share(
+            lambda index: network.draw_samples(index, depth),
+            self.frames,
+            self.mask,
+            depth,
+            self.rate.target_bits,
+            self.rate.mu,
+        )
+        (agreed,) = self.team.mean([torch.tensor([share], device=self.device)])
+        self.corrections = float(agreed)
+        self.rate.target_bits *= 1 - self.corrections
 
     def _lr_share(self) -> float:
         s = self.settings
@@ -492,6 +515,7 @@ class Fit:
             self.latent_bits,
             self.n_prunings,
             self.best.psnr_db,
+            math.nan if self.corrections is None else self.corrections,
         ]
         state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
         state["rate"] = torch.tensor(list(asdict(self.rate).values()), dtype=torch.float64)
@@ -536,6 +560,7 @@ class Fit:
         self.psnr_db = None if math.isnan(numbers[5]) else numbers[5]
         self.latent_bits = numbers[6]
         self.n_prunings = int(numbers[7])
+        self.corrections = None if math.isnan(numbers[9]) else numbers[9]
         self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
         names = asdict(self.rate)
         self.rate = RateController(**dict(zip(names, state["rate"].tolist(), strict=True)))

@@ -28,7 +28,7 @@ from nvcodec.bitstream.extras import (
     pack_timing,
     track_bytes,
 )
-from nvcodec.bitstream.header import Segment, StreamHeader, unpack_stream
+from nvcodec.bitstream.header import N_WORDS_BYTES, Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.decoder import (
     VideoFile,
@@ -82,6 +82,10 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         for key in ("side_bits", "symbol_bits")
     )
     payload = sum(len(segment.payload) for segment in stream.segments)
+    # With the number of words of the tensors before them.
+    corrections = sum(
+        len(s.corrections) + N_WORDS_BYTES for s in stream.segments if s.header.corrects
+    )
     audio, subtitles = track_bytes(stream.extras.tracks)
     video_bytes = len(data) - audio - subtitles
     words = sum(map(len, pack_extras(stream.extras)))
@@ -122,7 +126,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
             - len(stream.metadata)
             - words
             - times
-            - payload,
+            - payload
+            - corrections,
             "headers": header_bytes,
             "metadata": len(stream.metadata) + words,
             "times": times,
@@ -131,6 +136,7 @@ def describe_file(path: str | Path) -> dict[str, Any]:
             "side_information": side,
             "symbols": symbols,
             "coder": payload - side - symbols,
+            "corrections": corrections,
         },
         "segments": segments,
     }

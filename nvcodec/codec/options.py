@@ -164,14 +164,10 @@ class EncodeOptions:
         ):
             if number is not None and not low <= number <= high:
                 raise UsageError(f"{name} is {number}, allowed is {low} to {high}")
-        possible = self.coding == "rd" and self.color != "yuv" and self.target.psnr is None
-        if self.corrections and not possible:
+        if self.corrections and (self.coding != "rd" or self.color == "yuv"):
             raise UsageError(
-                f"corrections is {self.corrections}, but needs --coding rd, --color rgb and a "
-                "target of size"
+                f"corrections is {self.corrections}, but needs --coding rd and --color rgb"
             )
-        if self.corrections is None and not possible:
-            object.__setattr__(self, "corrections", 0.0)
         if self.eval_every is not None and self.coding != "ptq":
             raise UsageError(
                 f"eval_every is {self.eval_every}, but needs --coding ptq: with {self.coding} a "

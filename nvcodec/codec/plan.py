@@ -24,8 +24,8 @@ MATRIX_LR = {"muon": 2e-2, "soap": 4e-2, "adam": 2e-2}
 RATE_AIM = 0.998
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
-_CORRECTIONS_SHARE, _LEAST_CORRECTIONS = 0.12, 512
-"""Share of a file for corrections where they pay, and the fewest bytes of them that do."""
+_LEAST_CORRECTED = 5000
+"""Bytes of the smallest file that may have corrections unless asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,6 @@ class Plan:
     macs_per_pixel: int
     max_bytes: int | None
     """Most bytes of the file; None leaves the size to the network."""
-    corrections: float
-    """Share of it for corrections."""
     expected_bytes: int
     fit: FitSettings
 
@@ -102,7 +100,7 @@ def make_plan(
             f"about {least} bytes ({8 * least / n_pixels:.4g} bpp)"
         )
     corrections = _corrections_share(options, max_bytes, least)
-    target_bits = 8 * (1 - corrections) * max_bytes * RATE_AIM
+    target_bits = 8 * (1 - (corrections or 0.0)) * max_bytes * RATE_AIM
     least_params = 8 * (least - overhead_bytes) / _MIN_BITS_PER_PARAM
     n_params = options.n_params or max((target_bits - 8 * overhead_bytes) / bits, least_params)
     config = cls.solve(n_params, n_frames, height, width, **options.model)
@@ -120,6 +118,7 @@ def make_plan(
     fit = FitSettings(
         n_steps=n_steps,
         target_bits=target_bits,
+        corrections=corrections,
         batch=batch_clips * model.clip_frames,
         coding=options.coding,
         loss=options.loss,
@@ -162,21 +161,19 @@ def make_plan(
         n_params=count_params(model),
         macs_per_pixel=model.macs_per_frame() // (height * width),
         max_bytes=None if free else max_bytes,
-        corrections=corrections,
         expected_bytes=max_bytes,
         fit=fit,
     )
 
 
-def _corrections_share(options: EncodeOptions, max_bytes: int, least: int) -> float:
+def _corrections_share(options: EncodeOptions, max_bytes: int, least: int) -> float | None:
     """Return the share of a file of max_bytes, of which the smallest network takes `least`."""
     share = options.corrections
     if share is None:
-        suits = options.arch == "canvas" and (options.target.given or options.n_params is None)
-        share = _CORRECTIONS_SHARE if suits else 0.0
-        if share * max_bytes < _LEAST_CORRECTIONS or (1 - share) * max_bytes < least:
-            return 0.0
-    elif share and (1 - share) * max_bytes < least:
+        suits = options.arch == "canvas" and options.coding == "rd" and options.color != "yuv"
+        suits &= options.target.given or options.n_params is None
+        return None if suits and max_bytes >= _LEAST_CORRECTED else 0.0
+    if share and (1 - share) * max_bytes < least:
         raise UsageError(
             f"corrections is {share}, which leaves {int((1 - share) * max_bytes)} bytes to the "
             f"network; the smallest {options.arch} file has about {least}"

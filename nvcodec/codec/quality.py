@@ -67,8 +67,16 @@ def _smallest_bpp(work: EncodeWork, bpp: float) -> float:
 
 
 def _measure(work: EncodeWork, plan: Plan, fit: Fit, octaves: float) -> tuple[float, bytes]:
-    """Return PSNR and bytes of the network with its steps scaled by 2^octaves."""
-    data = work.file(plan, fit.quantized(octaves))
+    """Return PSNR and bytes of the network with its steps scaled by 2^octaves.
+
+    Where the file has corrections, their budget is scaled in place of the steps, by 2^(-8 octaves).
+    """
+    data = None
+    if fit.corrections and plan.max_bytes is not None:
+        share = (1 - fit.corrections) + fit.corrections * 2 ** (-8 * octaves)
+        data = work.corrected(plan, fit, int(share * plan.max_bytes))
+    if data is None:
+        data = work.file(plan, fit.quantized(octaves))
     meter, _ = work.prove(data, with_ms_ssim=False)
     return meter.psnr_db, data
 

@@ -12,6 +12,8 @@ class FitSettings:
     n_steps: int
     target_bits: float
     """Bits that the file may have, headers included."""
+    corrections: float | None = 0.0
+    """Share of the file that is kept for corrections; None lets the run find the best one."""
     batch: int = 2
     """Frames of a step; rounded to whole clips where frames are drawn in clips."""
     coding: str = "rd"
@@ -43,6 +45,8 @@ class FitSettings:
     analysis_share: float = 0.1
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
+    decide_share: float = 0.45
+    """Where the share of corrections is decided."""
     """Share of the schedule without quantisation."""
     frozen_share: float = 0.4
     """Share of the schedule, at its end, in which quantiser steps stand still."""

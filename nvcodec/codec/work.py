@@ -429,21 +429,9 @@ class EncodeWork:
         fit.check_finite()
         if plan.max_bytes is None:
             return self.file(plan, fit.quantized())
-        if plan.corrections:
-            data = self._corrected(plan, fit, plan.max_bytes)
-            if data is not None:
-                return data
-        tensors = fit_size(
-            fit.quantized,
-            lambda tensors: len(self.file(plan, tensors)),
-            plan.max_bytes,
-            lambda tensors: self._psnr_db(fit, tensors),
-        )
-        if tensors is None:
-            raise ResourceError(
-                f"the network could not be coded in {plan.max_bytes} bytes; ask for a larger target"
-            )
-        data = self.file(plan, tensors)
+        data = self.corrected(plan, fit, plan.max_bytes) if fit.corrections else None
+        if data is None:
+            data = self._exact(plan, fit, plan.max_bytes)
         if len(data) < (1 - TOLERANCE) * plan.max_bytes:
             message = (
                 f"the file has {len(data):,} bytes, {len(data) / plan.max_bytes:.0%} of the target:"
@@ -453,8 +441,25 @@ class EncodeWork:
             self.listener(Log(level="warning", message=message))
         return data
 
-    def _corrected(self, plan: Plan, fit: Fit, max_bytes: int) -> bytes | None:
-        """Return the file of the network as trained and of corrections that fill the rest."""
+    def _exact(self, plan: Plan, fit: Fit, max_bytes: int) -> bytes:
+        """Return the file of the network alone, rounded so that it fits."""
+        tensors = fit_size(
+            fit.quantized,
+            lambda tensors: len(self.file(plan, tensors)),
+            max_bytes,
+            lambda tensors: self._psnr_db(fit, tensors),
+        )
+        if tensors is None:
+            raise ResourceError(
+                f"the network could not be coded in {max_bytes} bytes; ask for a larger target"
+            )
+        return self.file(plan, tensors)
+
+    def corrected(self, plan: Plan, fit: Fit, max_bytes: int) -> bytes | None:
+        """Return the file of the network as trained and of corrections that fill the rest.
+
+        None where nothing is left for them, or nothing to correct.
+        """
         tensors = fit.quantized()
         left = max_bytes - len(self.file(plan, tensors)) - N_WORDS_BYTES
         if left < 0:
@@ -464,7 +469,7 @@ class EncodeWork:
         words = find_corrections(
             lambda index: model.draw_samples(index, depth), self.frames, self.mask, depth, left
         )
-        return self.file(plan, tensors, words)
+        return self.file(plan, tensors, words) if words else None
 
     def _network(self, fit: Fit, tensors: list[QTensor]) -> VideoModel:
         """Return a network of these tensors, ready to draw."""

@@ -17,6 +17,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from nvcodec.bitstream import entropy  # noqa: E402
 from nvcodec.bitstream.container import CHUNK_OVERHEAD, SIGNATURE  # noqa: E402
+from nvcodec.bitstream.corrections import unpack_corrections  # noqa: E402
 from nvcodec.bitstream.header import Segment, StreamHeader, pack_stream, unpack_stream  # noqa: E402
 from nvcodec.bitstream.prediction import is_picture  # noqa: E402
 from nvcodec.bitstream.salvage import salvage_stream  # noqa: E402
@@ -174,7 +175,9 @@ def with_new_weights(data: bytes, seed: int) -> bytes:
     for number, segment in enumerate(stream.segments):
         tensors, payload = _new_weights(segment, stream.header, seed + 2 * number)
         header = dataclasses.replace(segment.header, tensors_sha256=tensors_sha256(tensors))
-        segments.append(dataclasses.replace(segment, header=header, payload=payload))
+        words = _closed_corrections(segment, stream.header, seed)
+        changed = dataclasses.replace(segment, header=header, payload=payload, corrections=words)
+        segments.append(changed)
     return pack_stream(dataclasses.replace(stream, segments=tuple(segments)))
 
 
@@ -196,6 +199,17 @@ def _new_weights(segment: Segment, header: StreamHeader, seed: int) -> tuple[lis
         steps = rng.integers(max(0, top - 60), top, spec.n_rows).astype(np.uint8)
         drawn.append(canonical(QTensor(spec, symbols, steps)))
     return drawn, pack_tensors(drawn, predicts=predicts)
+
+
+def _closed_corrections(segment: Segment, header: StreamHeader, seed: int) -> bytes:
+    """Return the words that a writer makes of what a reader takes a segment's corrections for."""
+    if not segment.header.corrects:
+        return b""
+    words = segment.corrections + np.random.default_rng(seed).bytes(1 << 16)
+    reader = _OpenReader(words[: len(words) // 4 * 4])
+    with patch("nvcodec.bitstream.corrections.SymbolReader", lambda _: reader):
+        unpack_corrections(b"", segment.header.n_frames, header.height, header.width, TINY)
+    return reader.words()
 
 
 def seed_files() -> list[bytes]:
