@@ -253,17 +253,18 @@ class Fit:
         load_tensors(network, self.quantized())
         network.settle()
         depth = self.settings.bit_depth
+        all_bits = self.rate.target_bits / (1 - self.settings.spared)
         share = best_share(
             lambda index: network.draw_samples(index, depth),
             self.frames,
             self.mask,
             depth,
-            self.rate.target_bits,
+            all_bits,
             self.rate.mu,
         )
         (agreed,) = self.team.mean([torch.tensor([share], device=self.device)])
         self.corrections = float(agreed)
-        self.rate.target_bits *= 1 - self.corrections
+        self.rate.target_bits = (1 - self.corrections) * all_bits
 
     def _lr_share(self) -> float:
         s = self.settings

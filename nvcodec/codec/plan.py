@@ -26,6 +26,9 @@ RATE_AIM = 0.998
 _MIN_BITS_PER_PARAM = 1.0
 _LEAST_CORRECTED = 5000
 """Bytes of the smallest file that may have corrections unless asked for."""
+_SPARED_BPP, _MOST_SPARED = 0.05, 0.25
+"""Where a run finds the share of corrections, networks above this rate are sized for a smaller
+file, by at most this share: with many bits a smaller one and more corrections are better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,11 @@ def make_plan(
             f"about {least} bytes ({8 * least / n_pixels:.4g} bpp)"
         )
     corrections = _corrections_share(options, max_bytes, least)
-    target_bits = 8 * (1 - (corrections or 0.0)) * max_bytes * RATE_AIM
+    spared = corrections
+    if spared is None:
+        octaves = math.log2(8 * max_bytes / (n_frames * height * width) / _SPARED_BPP)
+        spared = _MOST_SPARED * min(1.0, max(0.0, octaves))
+    target_bits = 8 * (1 - spared) * max_bytes * RATE_AIM
     least_params = 8 * (least - overhead_bytes) / _MIN_BITS_PER_PARAM
     n_params = options.n_params or max((target_bits - 8 * overhead_bytes) / bits, least_params)
     config = cls.solve(n_params, n_frames, height, width, **options.model)
@@ -119,6 +126,7 @@ def make_plan(
         n_steps=n_steps,
         target_bits=target_bits,
         corrections=corrections,
+        spared=spared,
         batch=batch_clips * model.clip_frames,
         coding=options.coding,
         loss=options.loss,
