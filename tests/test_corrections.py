@@ -182,7 +182,7 @@ def test_a_file_is_filled_with_corrections(clip):
 def test_a_quality_is_reached_with_corrections(clip):
     data, result = encode(clip, target=nvcodec.Target(psnr=32.0), corrections=0.3, passes=30)
     assert unpack_stream(data).segments[0].header.corrects
-    assert 32.0 <= result.psnr_db < 32.5
+    assert result.psnr_db >= 32.0
 
 
 def test_small_files_and_other_architectures_have_none_unless_asked(clip):

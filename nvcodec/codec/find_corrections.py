@@ -20,8 +20,9 @@ from nvcodec.depth import peak
 _LARGE_FRAME = 400_000
 """Pixels from which on blocks have 16 pixels a side, of which a quarter of the frequencies is kept:
 a fourth of the coefficients to decode."""
-_LEAST_STEP = 3.0
-"""Finest step looked at, in standard deviations of the error."""
+_LEAST_STEPS = (3.0, 0.2)
+"""Finest steps looked at, in standard deviations of the error: few blocks have so much of it that
+the first can be much; where these do not fill a file, nearly all blocks have to be looked at."""
 _ROUNDING = 0.3
 """What is added to a magnitude in steps before it is cut: less than a half, as zeros are cheap."""
 _PRICE = 0.06
@@ -32,6 +33,8 @@ probabilities and scales."""
 
 
 _N_TRIES = 4
+_FULL = 0.97
+"""Share of a budget that suffices."""
 _SHARES = (0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3)
 """Shares that are looked at. More would be asked for in short runs at high rates, whose errors are
 still large where it is decided, and lose (benchmarks/NOTES.md)."""
@@ -55,6 +58,13 @@ class _Errors:
     """The largest magnitude of each block; blocks are in falling order of it."""
     deviation: float
     """Of all errors."""
+    least_step: float
+    """Finest step that was looked at, in deviations."""
+
+    @property
+    def finest_step(self) -> int:
+        """Its index."""
+        return int(step_index(np.array([self.least_step * self.deviation]))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +91,23 @@ def find_corrections(
     draw(index) gives samples (B, 3, H, W) of frames, which are compared with frames (N, 3, H, W);
     where mask (N, 1, H, W) is 0, pixels do not count.
     """
-    errors = _measure(draw, frames, mask, bit_depth)
-    if errors is None:
-        return b""
-    finest = int(step_index(np.array([_LEAST_STEP * errors.deviation]))[0])
-    best, best_gain, best_step, scale = b"", 0.0, N_STEPS, 1.0
+    best = b""
+    for least_step in _LEAST_STEPS:
+        errors = _measure(draw, frames, mask, bit_depth, least_step)
+        best = b"" if errors is None else _fill(errors, max_bytes)
+        if len(best) > _FULL * max_bytes:
+            break
+    return best
+
+
+def _fill(errors: _Errors, max_bytes: int) -> bytes:
+    """Return the words of the blocks that help most."""
+    finest = errors.finest_step
+    best, best_gain, best_step, scale = b"", 0.0, N_STEPS - 1, 1.0
     tried: set[int] = set()
     # Words tell how far estimates of their bits are off.
     for _ in range(_N_TRIES):
-        step = _finest_step(errors, finest, 8 * max_bytes / scale)
+        step = _finest_step(errors, 8 * max_bytes / scale)
         if step in tried:
             break
         tried.add(step)
@@ -112,9 +130,9 @@ def find_corrections(
     return best
 
 
-def _finest_step(errors: _Errors, finest: int, max_bits: float) -> int:
+def _finest_step(errors: _Errors, max_bits: float) -> int:
     """Return the finest step whose corrections are estimated to take at most max_bits."""
-    low, high = finest, N_STEPS - 1
+    low, high = errors.finest_step, N_STEPS - 1
     while low < high:
         middle = (low + high) // 2
         fits = _choose(errors, middle, _PRICE).bits <= max_bits
@@ -134,7 +152,11 @@ def _lowest_price(errors: _Errors, step: int, max_bits: float) -> float:
 
 @torch.inference_mode()
 def _measure(
-    draw: Callable[[Tensor], Tensor], frames: Tensor, mask: Tensor | None, bit_depth: int
+    draw: Callable[[Tensor], Tensor],
+    frames: Tensor,
+    mask: Tensor | None,
+    bit_depth: int,
+    least_step: float,
 ) -> _Errors | None:
     n_frames, _, height, width = frames.shape
     side = N_KEPT if height * width < _LARGE_FRAME else 2 * N_KEPT
@@ -152,7 +174,7 @@ def _measure(
         blocks = F.pad(error, pad).view(3, shape[1], side, shape[2], side)
         found = blocks.permute(1, 3, 2, 4, 0).reshape(-1, 3 * side * side) @ basis
         # What no step looked at makes more than 0 of is left out at once.
-        least = (1 - _ROUNDING) * _LEAST_STEP * float(squares[: number + 1].mean().sqrt())
+        least = (1 - _ROUNDING) * least_step * float(squares[: number + 1].mean().sqrt())
         large = found.abs().amax(1) >= 0.5 * least
         places.append((large.nonzero()[:, 0] + number * len(found)).cpu().numpy())
         values.append(found[large].cpu().numpy())
@@ -165,7 +187,9 @@ def _measure(
     peaks = np.abs(joined[1]).max(1, initial=0)
     order = np.argsort(-peaks, kind="stable")[: int((peaks >= least).sum())]
     where, rows, parts = joined
-    return _Errors(side, shape, where[order], rows[order], parts[order], peaks[order], mean**0.5)
+    return _Errors(
+        side, shape, where[order], rows[order], parts[order], peaks[order], mean**0.5, least_step
+    )
 
 
 def _choose(errors: _Errors, step: int, price: float) -> _Choice:
@@ -211,14 +235,13 @@ def best_share(
     Without a share x the network loses slope ln(1 / (1 - x)) in the logarithm of its error: slope
     is the multiplier of the rate in training. See `find_corrections` for the other arguments.
     """
-    errors = _measure(draw, frames, mask, bit_depth)
+    errors = _measure(draw, frames, mask, bit_depth, _LEAST_STEPS[0])
     if errors is None:
         return 0.0
-    finest = int(step_index(np.array([_LEAST_STEP * errors.deviation]))[0])
     n_values = frames[0].numel() * len(frames)
     best, most = 0.0, 0.0
     for share in _SHARES:
-        step = _finest_step(errors, finest, share * max_bits / _TYPICAL_SCALE)
+        step = _finest_step(errors, share * max_bits / _TYPICAL_SCALE)
         gain = _choose(errors, step, _PRICE).gain / (n_values * errors.deviation**2)
         worth = slope * math.log1p(-share) - math.log1p(-min(gain, 0.99))
         if worth > most:

@@ -24,8 +24,9 @@ MATRIX_LR = {"muon": 2e-2, "soap": 4e-2, "adam": 2e-2}
 RATE_AIM = 0.998
 """Share of the target that training aims at, so that the exact fit changes next to nothing."""
 _MIN_BITS_PER_PARAM = 1.0
-_LEAST_CORRECTED = 5000
-"""Bytes of the smallest file that may have corrections unless asked for."""
+_LEAST_CORRECTED, _MOST_CORRECTED_BPP = 5000, 1.0
+"""Bytes of the smallest file, and bits a pixel of the largest one, that may have corrections unless
+asked for: beyond, errors are those of rounding to samples."""
 _SPARED_BPP, _MOST_SPARED = 0.05, 0.25
 """Where a run finds the share of corrections, networks above this rate are sized for a smaller
 file, by at most this share: with many bits a smaller one and more corrections are better."""
@@ -102,10 +103,11 @@ def make_plan(
             f"for {n_frames} frames of {width}x{height}; the smallest {options.arch} file has "
             f"about {least} bytes ({8 * least / n_pixels:.4g} bpp)"
         )
-    corrections = _corrections_share(options, max_bytes, least)
+    bpp = 8 * max_bytes / (n_frames * height * width)
+    corrections = _corrections_share(options, max_bytes, least, bpp)
     spared = corrections
     if spared is None:
-        octaves = math.log2(8 * max_bytes / (n_frames * height * width) / _SPARED_BPP)
+        octaves = math.log2(bpp / _SPARED_BPP)
         spared = _MOST_SPARED * min(1.0, max(0.0, octaves))
     target_bits = 8 * (1 - spared) * max_bytes * RATE_AIM
     least_params = 8 * (least - overhead_bytes) / _MIN_BITS_PER_PARAM
@@ -174,13 +176,19 @@ def make_plan(
     )
 
 
-def _corrections_share(options: EncodeOptions, max_bytes: int, least: int) -> float | None:
-    """Return the share of a file of max_bytes, of which the smallest network takes `least`."""
+def _corrections_share(
+    options: EncodeOptions, max_bytes: int, least: int, bpp: float
+) -> float | None:
+    """Return the share of a file of max_bytes, of which the smallest network takes `least`.
+
+    None leaves it to the run.
+    """
     share = options.corrections
     if share is None:
         suits = options.arch == "canvas" and options.coding == "rd" and options.color != "yuv"
         suits &= options.target.given or options.n_params is None
-        return None if suits and max_bytes >= _LEAST_CORRECTED else 0.0
+        suits &= max_bytes >= _LEAST_CORRECTED and bpp <= _MOST_CORRECTED_BPP
+        return None if suits else 0.0
     if share and (1 - share) * max_bytes < least:
         raise UsageError(
             f"corrections is {share}, which leaves {int((1 - share) * max_bytes)} bytes to the "

@@ -63,7 +63,8 @@ def encode_to_psnr(work: EncodeWork, psnr_db: float) -> tuple[Plan, Fit, bytes]:
 
 def _smallest_bpp(work: EncodeWork, bpp: float) -> float:
     """Return bpp, raised to the smallest rate that the architecture can have."""
-    return max(bpp, 1.05 * 8 * work.smallest_bytes() / work.source.n_pixels)
+    network_share = 1 - (work.options.corrections or 0.0)
+    return max(bpp, 1.05 * 8 * work.smallest_bytes() / network_share / work.source.n_pixels)
 
 
 def _measure(work: EncodeWork, plan: Plan, fit: Fit, octaves: float) -> tuple[float, bytes]:

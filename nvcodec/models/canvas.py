@@ -62,7 +62,7 @@ _MIN_BLOCKS, _MIN_BLOCKS_SIDE = 50, 4
 _DETAIL_SHARE, _DCT_DETAIL_SHARE = 0.3, 0.8
 """A canvas of full resolution pays where the frame has at most this share of all values; the second
 one is for coefficients."""
-_FLOW_SHARE = 0.2
+_FLOW_SHARE = 0.12
 """A finer flow pays where it has at most this share of what the budget leaves."""
 _COARSEST_FLOW = 3
 _MAX_MACS, _MIN_MACS, _FRAME_MACS = 8000, 900, 850_000_000
