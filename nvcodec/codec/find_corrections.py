@@ -30,8 +30,6 @@ _PRICE = 0.06
 _ZERO_BITS, _OTHER_BITS, _BLOCK_BITS, _SIDE_BITS = 0.06, 6.0, 3.0, 320.0
 """About the bits of a 0, of a magnitude of 1 (2 more for each doubling) of saying where, and of
 probabilities and scales."""
-
-
 _N_TRIES = 4
 _FULL = 0.97
 """Share of a budget that suffices."""

@@ -47,9 +47,9 @@ class FitSettings:
     analysis_share: float = 0.1
     """Share of the schedule in which an encoder network makes the latents; then they are free."""
     float_share: float = 0.2
+    """Share of the schedule without quantisation."""
     decide_share: float = 0.45
     """Where the share of corrections is decided."""
-    """Share of the schedule without quantisation."""
     frozen_share: float = 0.4
     """Share of the schedule, at its end, in which quantiser steps stand still."""
     weight_bits: int = 16

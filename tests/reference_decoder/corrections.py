@@ -1,4 +1,4 @@
-"""Corrections: the rest of section 5."""
+"""Corrections: the rest of section 6."""
 
 from __future__ import annotations
 
