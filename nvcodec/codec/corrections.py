@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nvcodec.bitstream.corrections import N_KEPT, N_VALUES, Corrections
@@ -43,10 +44,13 @@ class Corrector:
     def __init__(self, corrections: Corrections, height: int, width: int) -> None:
         """Prepare for frames of this size."""
         self.side, self.height, self.width = corrections.side, height, width
+        n_frames, n_rows, self.n_columns = corrections.blocks.shape
+        self.pad = (0, 0, 0, self.n_columns * self.side - width, 0, n_rows * self.side - height)
+        """To whole blocks, of (H, W, 3)."""
         frames, rows, columns = torch.from_numpy(corrections.blocks).nonzero(as_tuple=True)
-        self.rows, self.columns = rows * self.side, columns * self.side
-        counts = torch.bincount(frames, minlength=len(corrections.blocks))
-        self.ends = counts.cumsum(0).tolist()
+        self.first_pieces = rows * self.side * self.n_columns + columns
+        """Of each block; a line of pixels consists of as many pieces as there are columns."""
+        self.ends = torch.bincount(frames, minlength=n_frames).cumsum(0).tolist()
         symbols = torch.from_numpy(corrections.symbols).float().flatten(1)
         self.values = symbols * float(step_size(corrections.step))  # type: ignore[arg-type]
 
@@ -58,20 +62,18 @@ class Corrector:
         pixels = samples.permute(0, 2, 3, 1).contiguous()
         if bit_depth > 8:
             pixels = pixels.int()
-        for frame, number in zip(pixels, index.tolist(), strict=True):
+        whole = F.pad(pixels, self.pad) if any(self.pad) else pixels
+        for frame, number in zip(whole, index.tolist(), strict=True):
             here = slice(self.ends[number - 1] if number else 0, self.ends[number])
             if here.start < here.stop:
                 self._add_to(frame, here, peak(bit_depth))
-        return pixels.to(samples.dtype).permute(0, 3, 1, 2)
+        drawn = whole[:, : self.height, : self.width]
+        return drawn.contiguous().to(samples.dtype).permute(0, 3, 1, 2)
 
     def _add_to(self, frame: Tensor, here: slice, white: int) -> None:
-        device = frame.device
-        basis = block_basis(self.side).to(device)
-        found = (self.values[here].to(device) @ basis).view(-1, self.side, self.side, 3)
-        along = torch.arange(self.side)
-        rows, columns = (first[here, None] + along for first in (self.rows, self.columns))
-        inside = (rows < self.height)[:, :, None] & (columns < self.width)[:, None, :]
-        places = (rows[:, :, None] * self.width + columns[:, None, :])[inside].to(device)
-        pixels = frame.view(-1, 3)
-        wanted = pixels[places].float().add_(found[inside.to(device)], alpha=white)
-        pixels[places] = wanted.round_().clamp_(0, white).to(frame.dtype)
+        pieces = frame.view(-1, self.side * 3)
+        lines = torch.arange(self.side) * self.n_columns
+        places = (self.first_pieces[here, None] + lines).flatten().to(frame.device)
+        found = self.values[here].to(frame.device) @ block_basis(self.side).to(frame.device)
+        wanted = found.view(-1, self.side * 3).mul_(white).add_(pieces[places])
+        pieces[places] = wanted.round_().clamp_(0, white).to(frame.dtype)

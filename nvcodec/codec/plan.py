@@ -176,6 +176,13 @@ def make_plan(
     )
 
 
+def may_correct(options: EncodeOptions) -> bool:
+    """Tell whether a file may have corrections that nobody asked for."""
+    if options.arch != "canvas" or options.coding != "rd" or options.color == "yuv":
+        return False
+    return options.corrections is None and (options.target.given or options.n_params is None)
+
+
 def _corrections_share(
     options: EncodeOptions, max_bytes: int, least: int, bpp: float
 ) -> float | None:
@@ -185,10 +192,8 @@ def _corrections_share(
     """
     share = options.corrections
     if share is None:
-        suits = options.arch == "canvas" and options.coding == "rd" and options.color != "yuv"
-        suits &= options.target.given or options.n_params is None
-        suits &= max_bytes >= _LEAST_CORRECTED and bpp <= _MOST_CORRECTED_BPP
-        return None if suits else 0.0
+        suits = max_bytes >= _LEAST_CORRECTED and bpp <= _MOST_CORRECTED_BPP
+        return None if suits and may_correct(options) else 0.0
     if share and (1 - share) * max_bytes < least:
         raise UsageError(
             f"corrections is {share}, which leaves {int((1 - share) * max_bytes)} bytes to the "

@@ -41,7 +41,7 @@ from nvcodec.codec.find_corrections import find_corrections
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions, Target
-from nvcodec.codec.plan import Plan, make_plan, smallest_bytes
+from nvcodec.codec.plan import Plan, make_plan, may_correct, smallest_bytes
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import TOLERANCE, fit_size
@@ -432,6 +432,8 @@ class EncodeWork:
         data = self.corrected(plan, fit, plan.max_bytes) if fit.corrections else None
         if data is None:
             data = self._exact(plan, fit, plan.max_bytes)
+            if len(data) < (1 - TOLERANCE) * plan.max_bytes and may_correct(self.options):
+                data = self.corrected(plan, fit, plan.max_bytes) or data
         if len(data) < (1 - TOLERANCE) * plan.max_bytes:
             message = (
                 f"the file has {len(data):,} bytes, {len(data) / plan.max_bytes:.0%} of the target:"
