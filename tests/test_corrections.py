@@ -1,6 +1,7 @@
 """Corrections: their words, how they are added, and how they are found."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from nvcodec.bitstream.corrections import (
 from nvcodec.bitstream.header import CORRECTS, pack_stream, unpack_stream
 from nvcodec.codec.corrections import Corrector, block_basis
 from nvcodec.codec.find_corrections import find_corrections
-from nvcodec.errors import BitstreamError, LimitError, UsageError
+from nvcodec.errors import BitstreamError, Interrupted, LimitError, UsageError
 from nvcodec.limits import Limits
 
 
@@ -179,6 +180,28 @@ def test_a_file_is_filled_with_corrections(clip):
     assert result.psnr_db > mean_psnr(drawn, true) + 0.5
 
 
+@pytest.mark.parametrize("corrections", [None, 0.3])
+def test_a_run_that_is_stopped_after_the_decision_ends_in_the_same_file(
+    tmp_path, corrections
+):
+    path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(8, 80, 64))
+    options = nvcodec.EncodeOptions(
+        arch="canvas",
+        target=nvcodec.Target(size=5100),
+        passes=15,
+        batch=1,
+        corrections=corrections,
+    )
+    whole, _ = nvcodec.encode(path, None, options, device="cpu")
+    assert unpack_stream(whole).segments[0].header.corrects
+    n_asked = itertools.count(1)
+    out = tmp_path / "out.nrv"
+    with pytest.raises(Interrupted):
+        nvcodec.encode(path, out, options, device="cpu", stop=lambda: next(n_asked) == 70)
+    resumed, _ = nvcodec.encode(path, out, options, device="cpu", resume=True)
+    assert resumed == whole
+
+
 def test_a_quality_is_reached_with_corrections(clip):
     data, result = encode(clip, target=nvcodec.Target(psnr=32.0), corrections=0.3, passes=30)
     assert unpack_stream(data).segments[0].header.corrects
@@ -186,9 +209,11 @@ def test_a_quality_is_reached_with_corrections(clip):
 
 
 def test_small_files_and_other_architectures_have_none_unless_asked(clip):
-    for options in ({}, {"arch": "hnerv", "target": nvcodec.Target(size=6000)}):
+    for options in ({"corrections": 0.0}, {"arch": "hnerv", "target": nvcodec.Target(size=6000)}):
         data, _ = encode(clip, passes=2, **options)
         assert not unpack_stream(data).segments[0].header.corrects
+    data, _ = encode(clip, passes=2)
+    assert 3920 <= len(data) <= 4000
     data, _ = encode(clip, arch="hnerv", target=nvcodec.Target(size=6000), corrections=0.5)
     assert unpack_stream(data).segments[0].header.corrects
 

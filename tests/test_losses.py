@@ -5,7 +5,7 @@ import pytorch_msssim
 import torch
 
 from nvcodec.codec import ssim
-from nvcodec.codec.losses import LOSSES, check_loss, distortion
+from nvcodec.codec.losses import LOSSES, Mended, check_loss, distortion
 from nvcodec.errors import UsageError
 
 
@@ -85,3 +85,32 @@ def test_small_frames_have_no_ms_ssim():
     check_loss("fusion10", 161, 161)
     with pytest.raises(UsageError, match="allowed are log-mse"):
         check_loss("psnr", 100, 100)
+
+
+def mended_by_hand(x, limit, side):
+    """What corrections leave of the error, block by block."""
+    _, height, width = x.shape
+    total = 0.0
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            block = x[:, top : top + side, left : left + side]
+            error = block.square().mean()
+            counted = error if error < limit else limit * (1 + torch.log(error / limit))
+            total = total + counted * block[0].numel()
+    return total / (height * width)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (13, 21), (5, 3)])
+@pytest.mark.parametrize("name", ["log-mse", "l2"])
+def test_mended_blocks_cost_the_logarithm_of_their_error(name, size):
+    torch.manual_seed(0)
+    drawn = torch.randn(2, 3, *size, dtype=torch.float64) * torch.linspace(0.1, 3, size[1])
+    drawn.requires_grad_()
+    target = torch.zeros(2, 3, *size, dtype=torch.float64)
+    loss, mse = distortion(name, drawn, target, mended=Mended(1.2, 8))
+    by_hand = torch.stack([mended_by_hand(x, 1.2, 8) for x in drawn])
+    expected = (torch.log(by_hand + 1e-7) if name == "log-mse" else by_hand).mean()
+    torch.testing.assert_close(loss, expected)
+    slopes, by_hand_slopes = (torch.autograd.grad(x, drawn)[0] for x in (loss, expected))
+    torch.testing.assert_close(slopes, by_hand_slopes)
+    torch.testing.assert_close(mse, drawn.detach().square().mean((1, 2, 3)))

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from nvcodec.codec.device import return_freed_memory
 from nvcodec.codec.drawing import Drawing, shrink
-from nvcodec.codec.losses import distortion, min_side
+from nvcodec.codec.losses import Mended, distortion, min_side
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
@@ -52,6 +52,8 @@ class BatchLoss:
         """
         self.frames, self.mask, self.settings, self.planes = frames, mask, settings, planes
         self.team = team
+        self.mended: Mended | None = None
+        """What need not be drawn well."""
         self.peak = peak(settings.bit_depth)
         self.clip_frames = drawing.model.clip_frames
         self.latent_name = drawing.model.latent_names[0] if drawing.model.latent_names else ""
@@ -200,7 +202,8 @@ class BatchLoss:
         if self.planes is not None:
             loss, mse = self.planes.distortion(s.loss, drawn.float(), index, mask)
         else:
-            loss, mse = distortion(s.loss, drawn.float(), self._pictures(index, drawn), mask)
+            pictures = self._pictures(index, drawn)
+            loss, mse = distortion(s.loss, drawn.float(), pictures, mask, self.mended)
         for picture in coarse:
             size = picture.shape[-2:]
             small = shrink(self._pictures(index, picture), size)

@@ -36,6 +36,8 @@ _FULL = 0.97
 _SHARES = (0.03, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3)
 """Shares that are looked at. More would be asked for in short runs at high rates, whose errors are
 still large where it is decided, and lose (benchmarks/NOTES.md)."""
+_FEW = 0.05
+"""Share of the chosen blocks with so little error that they hardly need corrections."""
 _TYPICAL_SCALE = 0.75
 """Bits of the words for each one that is estimated."""
 
@@ -75,6 +77,21 @@ class _Choice:
     """Estimated."""
     gain: float
     """How much the weighted error falls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a run leaves to corrections."""
+
+    share: float
+    """Of the bits of the file."""
+    limit: float
+    """Mean squared error from which on a block is mended, in that of the whole video."""
+
+
+def block_side(height: int, width: int) -> int:
+    """Return the side, in pixels, of the blocks of frames of this size."""
+    return N_KEPT if height * width < _LARGE_FRAME else 2 * N_KEPT
 
 
 def find_corrections(
@@ -157,7 +174,7 @@ def _measure(
     least_step: float,
 ) -> _Errors | None:
     n_frames, _, height, width = frames.shape
-    side = N_KEPT if height * width < _LARGE_FRAME else 2 * N_KEPT
+    side = block_side(height, width)
     shape = grid_shape(n_frames, height, width, side)
     basis = block_basis(side).to(frames.device).T
     places, values, squares = [], [], torch.zeros(n_frames, dtype=torch.float64)
@@ -220,28 +237,37 @@ def _pack(errors: _Errors, step: int, choice: _Choice) -> bytes:
     return pack_corrections(Corrections(errors.side, step, blocks, symbols))
 
 
-def best_share(
+def find_budget(
     draw: Callable[[Tensor], Tensor],
     frames: Tensor,
     mask: Tensor | None,
     bit_depth: int,
     max_bits: float,
     slope: float,
-) -> float:
-    """Return the share of max_bits that corrections should have, 0 for none.
+    share: float | None,
+) -> Budget:
+    """Return the share of max_bits that corrections should have, unless it is given.
 
     Without a share x the network loses slope ln(1 / (1 - x)) in the logarithm of its error: slope
     is the multiplier of the rate in training. See `find_corrections` for the other arguments.
     """
     errors = _measure(draw, frames, mask, bit_depth, _LEAST_STEPS[0])
     if errors is None:
-        return 0.0
+        return Budget(share or 0.0, math.inf)
     n_values = frames[0].numel() * len(frames)
-    best, most = 0.0, 0.0
-    for share in _SHARES:
-        step = _finest_step(errors, share * max_bits / _TYPICAL_SCALE)
-        gain = _choose(errors, step, _PRICE).gain / (n_values * errors.deviation**2)
-        worth = slope * math.log1p(-share) - math.log1p(-min(gain, 0.99))
+    best, most = Budget(0.0, math.inf), -math.inf if share else 0.0
+    for x in _SHARES if share is None else (share,):
+        choice = _choose(errors, _finest_step(errors, x * max_bits / _TYPICAL_SCALE), _PRICE)
+        gain = choice.gain / (n_values * errors.deviation**2)
+        worth = slope * math.log1p(-x) - math.log1p(-min(gain, 0.99))
         if worth > most:
-            best, most = share, worth
+            best, most = Budget(x, _limit(errors, choice)), worth
     return best
+
+
+def _limit(errors: _Errors, choice: _Choice) -> float:
+    """Return the mean square, in those of all, that nearly all of the chosen blocks have."""
+    if not len(choice.chosen):
+        return math.inf
+    energies = np.square(errors.values[choice.chosen]).sum(1) / (3 * errors.side**2)
+    return float(np.quantile(energies, _FEW) / errors.deviation**2)

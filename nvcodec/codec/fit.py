@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
-from nvcodec.codec.find_corrections import best_share
+from nvcodec.codec.find_corrections import Budget, block_side, find_budget
 from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
+from nvcodec.codec.losses import Mended
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.prune import prune_masks, share_removed
@@ -87,8 +88,8 @@ class Fit:
         self.quantizer: Quantizer | None = None
         self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
-        self.corrections = settings.corrections
-        """Share of the file for corrections; None until it is decided."""
+        self.budget: Budget | None = None
+        """What is left to corrections; None before it is decided."""
         self.masks: dict[str, Tensor] = {}
         self.best = Best()
         self.optimizers = self._make_optimizers()
@@ -113,6 +114,11 @@ class Fit:
     def done(self) -> bool:
         """Whether the schedule is at its end."""
         return self.position >= 1.0 - 1e-9
+
+    @property
+    def corrections(self) -> float:
+        """Share of the file that is left to corrections."""
+        return 0.0 if self.budget is None else self.budget.share
 
     @property
     def stage(self) -> str:
@@ -244,7 +250,7 @@ class Fit:
             self._prune()
         if starts_rate:
             self._start_rate_phase()
-        if self.corrections is None and self.position >= s.decide_share:
+        if s.corrections != 0 and self.budget is None and self.position >= s.decide_share:
             self._decide_corrections()
 
     def _decide_corrections(self) -> None:
@@ -254,17 +260,18 @@ class Fit:
         network.settle()
         depth = self.settings.bit_depth
         all_bits = self.rate.target_bits / (1 - self.settings.spared)
-        share = best_share(
+        found = find_budget(
             lambda index: network.draw_samples(index, depth),
             self.frames,
             self.mask,
             depth,
             all_bits,
             self.rate.mu,
+            self.settings.corrections,
         )
-        (agreed,) = self.team.mean([torch.tensor([share], device=self.device)])
-        self.corrections = float(agreed)
-        self.rate.target_bits = (1 - self.corrections) * all_bits
+        agreed = torch.tensor([found.share, found.limit], device=self.device)
+        self.budget = Budget(*self.team.mean([agreed])[0].tolist())
+        self.rate.target_bits = (1 - self.budget.share) * all_bits
 
     def _lr_share(self) -> float:
         s = self.settings
@@ -342,6 +349,7 @@ class Fit:
         values = {f"model.{name}": value for name, value in values.items()}
         if self.drawing.heads is not None:
             values |= {f"heads.{name}": p for name, p in self.drawing.heads.named_parameters()}
+        self.batch_loss.mended = self._mended()
         loss, mse = self.batch_loss.backward(
             clips, values, latents or None, self.analysis, rate_loss
         )
@@ -352,6 +360,13 @@ class Fit:
         if weight_bits is not None and math.isfinite(loss):
             self._control_rate(float(weight_bits.detach()))
         return loss
+
+    def _mended(self) -> Mended | None:
+        """Return which errors are left to corrections from here on."""
+        if self.budget is None or self.psnr_db is None or not math.isfinite(self.budget.limit):
+            return None
+        limit = self.budget.limit * 10 ** (-0.1 * self.psnr_db)
+        return Mended(limit, block_side(*self.frames.shape[2:]))
 
     def _control_rate(self, weight_bits: float) -> None:
         """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
@@ -516,7 +531,7 @@ class Fit:
             self.latent_bits,
             self.n_prunings,
             self.best.psnr_db,
-            math.nan if self.corrections is None else self.corrections,
+            *((math.nan, math.nan) if self.budget is None else astuple(self.budget)),
         ]
         state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
         state["rate"] = torch.tensor(list(asdict(self.rate).values()), dtype=torch.float64)
@@ -561,7 +576,7 @@ class Fit:
         self.psnr_db = None if math.isnan(numbers[5]) else numbers[5]
         self.latent_bits = numbers[6]
         self.n_prunings = int(numbers[7])
-        self.corrections = None if math.isnan(numbers[9]) else numbers[9]
+        self.budget = None if math.isnan(numbers[9]) else Budget(*numbers[9:11])
         self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
         names = asdict(self.rate)
         self.rate = RateController(**dict(zip(names, state["rate"].tolist(), strict=True)))

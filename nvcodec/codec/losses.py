@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -76,12 +78,49 @@ class _MeanSquares(torch.autograd.Function):
         return x * weights.view(-1, *[1] * (x.ndim - 1))
 
 
+class _MendedSquares(torch.autograd.Function):
+    """Means (B,) of f(e) over blocks, where e is a block's mean square of x (B, C, H, W).
+
+    f(e) = e up to `limit`, limit (1 + ln(e / limit)) beyond: what corrections take over costs the
+    logarithm of its error in bits, as by the rate-distortion function of a Gaussian source.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, limit: float, side: int) -> Tensor:
+        squares = x.square().mean(1, keepdim=True)
+        blocks = F.avg_pool2d(squares, side, ceil_mode=True, count_include_pad=False)
+        weights = (limit / blocks.clamp_min(limit)).repeat_interleave(side, 2)
+        weights = weights.repeat_interleave(side, 3)[:, :, : x.shape[2], : x.shape[3]]
+        ctx.save_for_backward(x, weights)
+        return (weights * squares - limit * weights.log()).mean((1, 2, 3))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x, weights = ctx.saved_tensors
+        scale = gradients[0] * (2 / x[0].numel())
+        return x * (weights * scale.view(-1, 1, 1, 1)), None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What corrections take over: of blocks of `side` pixels the error beyond `limit`."""
+
+    limit: float
+    side: int
+
+
 def distortion(
-    name: str, drawn: Tensor, target: Tensor, mask: Tensor | None = None
+    name: str,
+    drawn: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    mended: Mended | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of frames (B, 3, H, W) in [0, 1], lower is better, and their MSEs (B,).
 
-    Where mask (B, 1, H, W) is 0 the pixels do not count; they are equal for SSIM.
+    Where mask (B, 1, H, W) is 0 the pixels do not count; they are equal for SSIM. Of blocks that
+    are mended, squared errors count by their logarithm.
 
     "log-mse" is the mean over frames of ln(MSE): the exact objective for a mean of per-frame PSNRs.
     "log-l1" is the mean of 2 ln(L1), on the same scale; a few pixels that are far off hardly move
@@ -96,9 +135,13 @@ def distortion(
     # A term without weight would still be differentiated.
     squared = difference if l2 or name == "log-mse" else difference.detach()
     mse = _mean_squares(squared) / known
+    counted = mse
+    if mended is not None and squared.requires_grad:
+        found: Tensor = _MendedSquares.apply(squared, mended.limit, mended.side)  # type: ignore[no-untyped-call]
+        counted = found / known
     if name == "log-mse":
-        return torch.log(mse + 1e-7).mean(), mse.detach()
-    loss = l2 * mse.mean()
+        return torch.log(counted + 1e-7).mean(), mse.detach()
+    loss = l2 * counted.mean()
     if l1 or name == "log-l1":
         absolute = difference.abs().mean((1, 2, 3)) / known
         if name == "log-l1":
