@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nvcodec.bitstream.corrections import N_KEPT, Corrections, grid_shape, pack_corrections
+from nvcodec.bitstream.corrections import (
+    N_KEPT,
+    N_VALUES,
+    Corrections,
+    grid_shape,
+    pack_corrections,
+)
 from nvcodec.bitstream.tensors import N_STEPS, step_index, step_size
 from nvcodec.codec.corrections import block_basis
 from nvcodec.depth import peak
@@ -23,13 +29,18 @@ a fourth of the coefficients to decode."""
 _LEAST_STEPS = (3.0, 0.2)
 """Finest steps looked at, in standard deviations of the error: few blocks have so much of it that
 the first can be much; where these do not fill a file, nearly all blocks have to be looked at."""
-_ROUNDING = 0.3
-"""What is added to a magnitude in steps before it is cut: less than a half, as zeros are cheap."""
+_LEAST_MAGNITUDE = 0.6
+"""In steps; what is smaller becomes 0 in any case."""
+_ROUNDING = 0.44
+"""What is added to a magnitude in steps before it is cut: less than a half, as small ones are
+cheaper."""
 _PRICE = 0.06
 """What a bit must save at least, in squares of the step."""
 _ZERO_BITS, _OTHER_BITS, _BLOCK_BITS, _SIDE_BITS = 0.06, 6.0, 3.0, 320.0
 """About the bits of a 0, of a magnitude of 1 (2 more for each doubling) of saying where, and of
 probabilities and scales."""
+_SIGN_BITS = 1.5
+"""Of a magnitude of 1 beyond those of not being 0: its sign, and that it is not 2."""
 _N_TRIES = 4
 _FULL = 0.97
 """Share of a budget that suffices."""
@@ -89,6 +100,19 @@ class Budget:
     """Mean squared error from which on a block is mended, in that of the whole video."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """About the bits of a 0 and of a magnitude of 1, for each of 192 coefficients of a block."""
+
+    zero: NDArray[np.float32]
+    other: NDArray[np.float32]
+
+
+_FLAT = _Costs(
+    np.full(N_VALUES, _ZERO_BITS, np.float32), np.full(N_VALUES, _OTHER_BITS, np.float32)
+)
+
+
 def block_side(height: int, width: int) -> int:
     """Return the side, in pixels, of the blocks of frames of this size."""
     return N_KEPT if height * width < _LARGE_FRAME else 2 * N_KEPT
@@ -119,23 +143,28 @@ def _fill(errors: _Errors, max_bytes: int) -> bytes:
     """Return the words of the blocks that help most."""
     finest = errors.finest_step
     best, best_gain, best_step, scale = b"", 0.0, N_STEPS - 1, 1.0
+    costs = _FLAT
     tried: set[int] = set()
     # Words tell how far estimates of their bits are off.
     for _ in range(_N_TRIES):
-        step = _finest_step(errors, 8 * max_bytes / scale)
+        step = _finest_step(errors, costs, 8 * max_bytes / scale)
         if step in tried:
             break
-        tried.add(step)
-        choice = _choose(errors, step, _PRICE)
+        choice = _choose(errors, costs, step, _PRICE)
         words = _pack(errors, step, choice)
         if len(words) <= max_bytes and choice.gain > best_gain:
             best, best_gain, best_step = words, choice.gain, step
+        if not tried and len(choice.chosen):
+            costs = _learn_costs(choice)
+            choice = _choose(errors, costs, step, _PRICE)
+        tried.add(step)
         scale = 8 * max(4, len(words)) / choice.bits
     # What is left is filled by cheaper blocks, or by the best ones in finer steps.
     for step in {best_step, max(finest, best_step - 1)}:
         exact = scale
         for _ in range(_N_TRIES):
-            choice = _choose(errors, step, _lowest_price(errors, step, 8 * max_bytes / exact))
+            price = _lowest_price(errors, costs, step, 8 * max_bytes / exact)
+            choice = _choose(errors, costs, step, price)
             words = _pack(errors, step, choice)
             if len(words) <= max_bytes:
                 if choice.gain > best_gain:
@@ -145,24 +174,31 @@ def _fill(errors: _Errors, max_bytes: int) -> bytes:
     return best
 
 
-def _finest_step(errors: _Errors, max_bits: float) -> int:
+def _finest_step(errors: _Errors, costs: _Costs, max_bits: float) -> int:
     """Return the finest step whose corrections are estimated to take at most max_bits."""
     low, high = errors.finest_step, N_STEPS - 1
     while low < high:
         middle = (low + high) // 2
-        fits = _choose(errors, middle, _PRICE).bits <= max_bits
+        fits = _choose(errors, costs, middle, _PRICE).bits <= max_bits
         low, high = (low, middle) if fits else (middle + 1, high)
     return low
 
 
-def _lowest_price(errors: _Errors, step: int, max_bits: float) -> float:
+def _lowest_price(errors: _Errors, costs: _Costs, step: int, max_bits: float) -> float:
     """Return the lowest price of bits, in these steps, that is estimated to keep to max_bits."""
     low, high = _PRICE / 4, 4 * _PRICE
     for _ in range(8):
         middle = math.sqrt(low * high)
-        fits = _choose(errors, step, middle).bits <= max_bits
+        fits = _choose(errors, costs, step, middle).bits <= max_bits
         low, high = (low, middle) if fits else (middle, high)
     return high
+
+
+def _learn_costs(choice: _Choice) -> _Costs:
+    """Return what the coefficients of chosen blocks cost by how many of them are 0."""
+    share = ((choice.symbols != 0).sum(0) + 0.5) / (len(choice.symbols) + 10)
+    zero, other = -np.log2(1 - share), _SIGN_BITS - np.log2(share)
+    return _Costs(zero.astype(np.float32), other.astype(np.float32))
 
 
 @torch.inference_mode()
@@ -189,7 +225,7 @@ def _measure(
         blocks = F.pad(error, pad).view(3, shape[1], side, shape[2], side)
         found = blocks.permute(1, 3, 2, 4, 0).reshape(-1, 3 * side * side) @ basis
         # What no step looked at makes more than 0 of is left out at once.
-        least = (1 - _ROUNDING) * least_step * float(squares[: number + 1].mean().sqrt())
+        least = _LEAST_MAGNITUDE * least_step * float(squares[: number + 1].mean().sqrt())
         large = found.abs().amax(1) >= 0.5 * least
         places.append((large.nonzero()[:, 0] + number * len(found)).cpu().numpy())
         values.append(found[large].cpu().numpy())
@@ -207,17 +243,24 @@ def _measure(
     )
 
 
-def _choose(errors: _Errors, step: int, price: float) -> _Choice:
-    """Return the blocks that are worth their bits in these steps."""
+def _choose(errors: _Errors, costs: _Costs, step: int, price: float) -> _Choice:
+    """Return the blocks that are worth their bits in these steps.
+
+    A bit must save `price` squares of a step: of blocks, and of coefficients too (RDOQ).
+    """
     size = float(step_size(np.array(step)))
+    # Where (x - 0)^2 - (x - 1)^2 pays for the bits of a 1 beyond those of a 0.
+    least = np.maximum(_LEAST_MAGNITUDE, 0.5 + price / 2 * (costs.other - costs.zero))
     # Others would be all zeros.
-    n = int(np.searchsorted(-errors.peaks, -(1 - _ROUNDING) * size, side="right"))
+    n = int(np.searchsorted(-errors.peaks, -_LEAST_MAGNITUDE * size, side="right"))
     values = errors.values[:n]
-    magnitudes = np.floor(np.abs(values) * np.float32(1 / size) + np.float32(_ROUNDING))
+    sizes = np.abs(values) * np.float32(1 / size)
+    whole = np.maximum(np.floor(sizes + np.float32(_ROUNDING)), 1)
+    magnitudes = np.where(sizes >= least, whole, np.float32(0))
     rounded = np.copysign(magnitudes, values)
     gains = np.square(values) - np.square(values - rounded * np.float32(size))
-    others = _OTHER_BITS + 2 * np.log2(np.maximum(magnitudes, 1))
-    bits = np.where(magnitudes > 0, others, np.float32(_ZERO_BITS)).sum(1) + _BLOCK_BITS
+    others = costs.other + 2 * np.log2(np.maximum(magnitudes, 1))
+    bits = np.where(magnitudes > 0, others, costs.zero).sum(1) + _BLOCK_BITS
     gain = gains.sum(1) * errors.weights[:n]
     chosen = np.flatnonzero(gain > price * size**2 * bits)
     chosen = chosen[np.argsort(errors.places[chosen])]
@@ -257,7 +300,8 @@ def find_budget(
     n_values = frames[0].numel() * len(frames)
     best, most = Budget(0.0, math.inf), -math.inf if share else 0.0
     for x in _SHARES if share is None else (share,):
-        choice = _choose(errors, _finest_step(errors, x * max_bits / _TYPICAL_SCALE), _PRICE)
+        step = _finest_step(errors, _FLAT, x * max_bits / _TYPICAL_SCALE)
+        choice = _choose(errors, _FLAT, step, _PRICE)
         gain = choice.gain / (n_values * errors.deviation**2)
         worth = slope * math.log1p(-x) - math.log1p(-min(gain, 0.99))
         if worth > most:
