@@ -11,6 +11,7 @@ from nvcodec.bitstream.tensors import pack_tensors
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.fit_state import load_state_tensors, state_tensors
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.options import Target
 from nvcodec.codec.rate import MAX_MU, RateController
@@ -85,7 +86,7 @@ def test_divergence_right_after_a_resume(monkeypatch):
     for _ in range(15):
         fit.advance()
     resumed = make_fit()
-    resumed.load_state_tensors(fit.state_tensors())
+    load_state_tensors(resumed, state_tensors(fit))
     poison_gradients(monkeypatch, {0})
     assert finished(resumed).n_rollbacks == 1
 

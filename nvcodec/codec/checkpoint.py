@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nvcodec import storage
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.fit_state import state_tensors
 from nvcodec.codec.plan import Plan
 from nvcodec.errors import UsageError
 
@@ -34,7 +35,7 @@ def plan_key(plan: Plan, frames_sha256: str) -> dict[str, Any]:
 
 def save_checkpoint(path: Path, fit: Fit, key: dict[str, Any]) -> None:
     """Write the state of `fit` so that a crash leaves the old or the new checkpoint."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in fit.state_tensors().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state_tensors(fit).items()}
     storage.write_atomic(path, save(tensors, metadata={_KEY: json.dumps(key)}))
 
 

@@ -18,6 +18,7 @@ from nvcodec.bitstream.header import add_tracks
 from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.fit import Fit
+from nvcodec.codec.fit_state import load_state_tensors
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
@@ -304,7 +305,7 @@ def _encode_to_size(
         left_s = plan.fit.max_time_s - (time.perf_counter() - began) - proof_s
         fit.limit_time(max(0.1, _FINISH_RESERVE * left_s))
     if state is not None:
-        fit.load_state_tensors(state)
+        load_state_tensors(fit, state)
         work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
     work.run(fit, checkpoint if work.team.leads else None, key)
     return plan, fit, work.finish(plan, fit)

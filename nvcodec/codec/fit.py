@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, astuple, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
 from nvcodec.codec.find_corrections import Budget, block_side, find_budget
 from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
+from nvcodec.codec.fit_state import load_state_tensors, state_tensors
 from nvcodec.codec.losses import Mended
 from nvcodec.codec.optim import is_weight, make_optimizers
 from nvcodec.codec.plane_loss import PlaneLoss
@@ -84,7 +85,7 @@ class Fit:
         self.team = team
         self.batch_loss = BatchLoss(self.drawing, frames, mask, settings, planes, team)
         self.model.train()
-        self.analysis = self._new_analysis()
+        self.analysis = self.new_analysis()
         self.quantizer: Quantizer | None = None
         self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
@@ -92,7 +93,7 @@ class Fit:
         """What is left to corrections; None before it is decided."""
         self.masks: dict[str, Tensor] = {}
         self.best = Best()
-        self.optimizers = self._make_optimizers()
+        self.optimizers = self.make_optimizers()
         self.has_large_matrices = any(
             is_weight(name, p, self._fields) and p.numel() >= _LARGE_MATRIX
             for name, p in self.model.named_parameters()
@@ -143,7 +144,7 @@ class Fit:
         self._change_phase()
         state = None
         if self._good is None or self.step % _SNAPSHOT_STEPS == 0:
-            state = {k: v.clone() for k, v in self.state_tensors().items()}
+            state = {k: v.clone() for k, v in state_tensors(self).items()}
         clips = self._next_batch()
         factor, beta1 = self.lr_factor * self._lr_share(), self._beta1()
         self.lr = factor * self.settings.lr
@@ -442,7 +443,7 @@ class Fit:
     def _start_rate_phase(self) -> None:
         """Give every row a step and a scale."""
         self.model.freeze()
-        self.quantizer = self._new_quantizer()
+        self.quantizer = self.new_quantizer()
         parameters = self.parameters()
         generator = torch.Generator().manual_seed(self.settings.seed + 2)
         clips = torch.randperm(self.n_clips, generator=generator)[:_N_LOOKED_AT].to(self.device)
@@ -478,7 +479,7 @@ class Fit:
     def _renew_optimizers(self) -> None:
         """Make optimisers for what is trained now, keeping the state of what was trained before."""
         kept = {p: state for o in self.optimizers for p, state in o.state.items()}
-        self.optimizers = self._make_optimizers()
+        self.optimizers = self.make_optimizers()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for p in group["params"]:
@@ -493,7 +494,7 @@ class Fit:
             )
         step, position, elapsed_s = self.step, self.position, self.elapsed_s
         n_rollbacks, lr_factor, best = self.n_rollbacks + 1, self.lr_factor, self.best
-        self.load_state_tensors(self._good)
+        load_state_tensors(self, self._good)
         self.best = best
         self.step, self.position, self.elapsed_s = step, position, elapsed_s
         self.n_rollbacks, self.lr_factor = n_rollbacks, 0.5 * lr_factor
@@ -505,83 +506,8 @@ class Fit:
                 f"training diverged {n_rollbacks} times; use a lower --lr or another --seed"
             )
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Return everything that the rest of the run depends on, as named tensors."""
-        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        if self.drawing.heads is not None:
-            state |= {f"heads.{k}": v for k, v in self.drawing.heads.state_dict().items()}
-        if self.analysis is not None:
-            state |= {f"analysis.{k}": v for k, v in self.analysis.state_dict().items()}
-        if self.quantizer is not None:
-            state |= {f"quantizer.{k}": v for k, v in self.quantizer.state_dict().items()}
-        state |= {f"mask.{k}": v for k, v in self.masks.items()}
-        state |= {f"best.{k}": v for k, v in self.best.tensors.items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for j, slots in optimizer.state_dict()["state"].items():
-                state |= {f"optimizer.{i}.{j}.{key}": value for key, value in slots.items()}
-        state["random.order"] = self.generator.get_state()
-        state["order"] = self.order
-        numbers = [
-            self.step,
-            self.position,
-            self.elapsed_s,
-            self.lr_factor,
-            self.n_rollbacks,
-            math.nan if self.psnr_db is None else self.psnr_db,
-            self.latent_bits,
-            self.n_prunings,
-            self.best.psnr_db,
-            *((math.nan, math.nan) if self.budget is None else astuple(self.budget)),
-        ]
-        state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
-        state["rate"] = torch.tensor(list(asdict(self.rate).values()), dtype=torch.float64)
-        return state
-
-    def load_state_tensors(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state_tensors` of a run with the same model, frames and settings."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            n = len(prefix)
-            return {k[n:]: v for k, v in state.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(part("model."))
-        if self.drawing.heads is not None:
-            self.drawing.heads.load_state_dict(part("heads."))
-        self.masks = {k: v.to(self.device) for k, v in part("mask.").items()}
-        quantizer, analysis = part("quantizer."), part("analysis.")
-        self.quantizer = self._new_quantizer() if quantizer else None
-        self.model.train(self.quantizer is None)
-        if self.quantizer is not None:
-            self.quantizer.load_state_dict(quantizer)
-        self.analysis = self._new_analysis() if analysis else None
-        if self.analysis is not None:
-            self.analysis.load_state_dict(analysis)
-        self.optimizers = self._make_optimizers()
-        for i, optimizer in enumerate(self.optimizers):
-            slots: dict[int, dict[str, Tensor]] = {}
-            trained = [p for group in optimizer.param_groups for p in group["params"]]
-            for key, value in part(f"optimizer.{i}.").items():
-                index, name = key.split(".", 1)
-                like = trained[int(index)]
-                # Fused Adam walks through memory: a slot must lie there as its parameter does.
-                slot = torch.empty_like(like) if value.shape == like.shape else value.clone()
-                slots.setdefault(int(index), {})[name] = slot.copy_(value)
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self.generator.set_state(state["random.order"])
-        self.order = state["order"].clone()
-        numbers = state["numbers"].tolist()
-        self.step, self.n_rollbacks = int(numbers[0]), int(numbers[4])
-        self.position, self.elapsed_s, self.lr_factor = numbers[1:4]
-        self.psnr_db = None if math.isnan(numbers[5]) else numbers[5]
-        self.latent_bits = numbers[6]
-        self.n_prunings = int(numbers[7])
-        self.budget = None if math.isnan(numbers[9]) else Budget(*numbers[9:11])
-        self.best = Best(numbers[8], {k: v.to(self.device) for k, v in part("best.").items()})
-        names = asdict(self.rate)
-        self.rate = RateController(**dict(zip(names, state["rate"].tolist(), strict=True)))
-
-    def _new_analysis(self) -> nn.Module | None:
+    def new_analysis(self) -> nn.Module | None:
+        """Return an encoder network that makes the latents, where the settings ask for one."""
         s = self.settings
         analysis = self.model.analysis(
             s.analysis, width=s.analysis_width, n_blocks=s.analysis_blocks
@@ -592,7 +518,8 @@ class Fit:
         heads = self.model.side_heads() if self.settings.side_weight > 0 else None
         return None if heads is None else place(heads, self.device)
 
-    def _new_quantizer(self) -> Quantizer:
+    def new_quantizer(self) -> Quantizer:
+        """Return steps and scales for the model's parameters."""
         s = self.settings
         quantizer = Quantizer(
             tensor_specs(self.model),
@@ -602,7 +529,8 @@ class Fit:
         )
         return quantizer.to(self.device)
 
-    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return optimisers for all that is trained now."""
         trained = nn.ModuleDict({"model": self.model})
         if self.drawing.heads is not None:
             trained["heads"] = self.drawing.heads

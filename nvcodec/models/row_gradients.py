@@ -20,7 +20,7 @@ from nvcodec.models.layers import squash_, squash_gradient
 EPSILON = 1e-5
 MAX_CHANNELS = 16
 """Of a block in training: above, products in bfloat16 are faster (benchmarks/NOTES.md)."""
-_CHUNK_VALUES = 1_000_000
+_CHUNK_VALUES = 2_000_000
 
 
 def mix(x: Tensor, y: Tensor, expand: Tensor, project: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ from nvcodec.models.layers import (
     to_samples,
 )
 
-_CHUNK_VALUES = 1_000_000
-"""Values of a chunk on its way: 4 MB; with smaller ones, threads wait for Python too often."""
+_CHUNK_VALUES = 2_000_000
+"""Values of a chunk on its way: 8 MB; with smaller ones, threads wait for Python too often."""
 _MAX_CHANNELS = 128
 """Above, vectors over the channels are as fast (benchmarks/NOTES.md)."""
 

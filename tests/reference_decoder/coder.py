@@ -10,6 +10,7 @@ from functools import lru_cache
 from reference_decoder.errors import Corrupt, check
 
 MASK = (1 << 64) - 1
+MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 
 
 class RangeDecoder:
@@ -239,3 +240,7 @@ def tensor(
     """Return the step indices and the symbols in C order."""
     read = read_tensor(decoder, shape, temporal, predicts)
     return read.steps, read.symbols
+
+
+def step_size(index: int) -> float:
+    return MANTISSAS[index & 7] * 2.0 ** ((index >> 3) - 39)

@@ -6,11 +6,16 @@ import math
 
 import numpy as np
 
-from reference_decoder.coder import RangeDecoder, indices, read_frequencies, read_pictures
+from reference_decoder.coder import (
+    RangeDecoder,
+    indices,
+    read_frequencies,
+    read_pictures,
+    step_size,
+)
 from reference_decoder.container import limit
 from reference_decoder.errors import check
 
-MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 COLOURS = [
     [1 / math.sqrt(3)] * 3,
     [1 / math.sqrt(2), 0, -1 / math.sqrt(2)],
@@ -58,7 +63,7 @@ class Corrections:
             means = read_pictures(decoder, (3, 1, n), weights, scales)
             symbols = read_frequencies(decoder, (3, 8, 1, n), means, others)
         check(decoder.finished(), "the corrections do not end as they must")
-        size = MANTISSAS[step & 7] * 2.0 ** ((step >> 3) - 39)
+        size = step_size(step)
         self.values = size * np.array(symbols, dtype=np.float64).reshape(3, 8, 8, n)
 
     def of_frame(self, t: int) -> np.ndarray:

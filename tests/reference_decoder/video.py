@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reference_decoder.coder import RangeDecoder, Tensor, read_tensor
+from reference_decoder.coder import RangeDecoder, Tensor, read_tensor, step_size
 from reference_decoder.container import (
     CHAPTER,
     DISPLAY,
@@ -35,7 +35,6 @@ from reference_decoder.planes import check_planes, planes
 
 YUV, PREDICTS, CORRECTS = 256, 512, 1024
 """In an architecture's id."""
-MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)
 
 
 @dataclass
@@ -170,7 +169,7 @@ def read_network(
 
 
 def dequantize(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    steps = np.array([MANTISSAS[s & 7] * 2.0 ** ((s >> 3) - 39) for s in tensor.steps])
+    steps = np.array([step_size(s) for s in tensor.steps])
     if tensor.row_axis is not None:
         steps = steps.reshape([-1 if a == tensor.row_axis else 1 for a in range(len(shape))])
     exact = np.array(tensor.symbols, dtype=np.float64).reshape(shape) * steps
