@@ -2,7 +2,7 @@
 
 The words of a segment's corrections are a stream of their own. Coding order: log2 of the side of a
 block over 8, the step index, the probabilities of contexts, for every frame which blocks are
-corrected, at last the coefficients of these blocks side by side, as one tensor of coefficients
+corrected, at last the coefficients of these blocks, laid out in rows, as one tensor of coefficients
 (frequencies.py). A block of any side has the 8 x 8 lowest frequencies of three colours.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nvcodec.bitstream import frequencies
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 from nvcodec.bitstream.tensors import N_STEPS, read_spectrum, write_spectrum
-from nvcodec.errors import LimitError
+from nvcodec.errors import CorruptError, LimitError
 from nvcodec.limits import DEFAULT, Limits
 
 N_KEPT = 8
@@ -26,6 +26,7 @@ N_SIDES = 4
 """Blocks have sides of 8, 16, 32 or 64 pixels."""
 N_VALUES = 3 * N_KEPT * N_KEPT
 """Coefficients of a block."""
+_MAX_COLUMNS = 64
 _N_BEFORE, _N_AROUND = 7, 15
 N_CONTEXTS = _N_BEFORE + _N_AROUND
 N_PROBABILITIES = 256
@@ -73,7 +74,7 @@ def pack_corrections(corrections: Corrections) -> bytes:
         for index in range(N_CONTEXTS):
             writer.bits(values[context == index], int(probabilities[index]))
     if len(corrections.symbols):
-        planes = _side_by_side(corrections.symbols)
+        planes = _lay_out(corrections.symbols)
         write_spectrum(writer, planes, N_KEPT, frequencies.plan(planes, N_KEPT))
     return writer.finish()
 
@@ -101,15 +102,27 @@ def unpack_corrections(
     _check_limit("coefficients", n_blocks * N_VALUES, limits)
     symbols = np.zeros((0, 3, N_KEPT, N_KEPT), dtype=np.int32)
     if n_blocks:
-        planes = read_spectrum(reader, (N_VALUES, 1, n_blocks), N_KEPT, "corrections")
-        symbols = planes.reshape(3, N_KEPT, N_KEPT, n_blocks).transpose(3, 0, 1, 2)
+        planes = read_spectrum(reader, (N_VALUES, *_layout(n_blocks)), N_KEPT, "corrections")
+        symbols = planes.reshape(3, N_KEPT, N_KEPT, -1).transpose(3, 0, 1, 2)
+        if symbols[n_blocks:].any():
+            raise CorruptError("corrections have coefficients beyond their last block")
+        symbols = symbols[:n_blocks]
     reader.close()
     return Corrections(side, step, blocks, np.ascontiguousarray(symbols))
 
 
-def _side_by_side(symbols: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return coefficients as a tensor (192, 1, blocks)."""
-    return symbols.transpose(1, 2, 3, 0).reshape(N_VALUES, 1, -1).astype(np.int64)
+def _layout(n_blocks: int) -> tuple[int, int]:
+    """Return the rows and columns in which blocks are laid out, so that many are coded at once."""
+    n_columns = min(n_blocks, _MAX_COLUMNS)
+    return -(-n_blocks // n_columns), n_columns
+
+
+def _lay_out(symbols: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return coefficients as a tensor (192, rows, columns); what is left of the last row is 0."""
+    n_rows, n_columns = _layout(len(symbols))
+    filled = np.zeros((n_rows * n_columns, N_VALUES), dtype=np.int64)
+    filled[: len(symbols)] = symbols.reshape(-1, N_VALUES)
+    return filled.T.reshape(N_VALUES, n_rows, n_columns)
 
 
 def _check_limit(what: str, count: int, limits: Limits) -> None:

@@ -60,11 +60,15 @@ class Corrections:
             weights = [decoder.uniform(256) - 128 for _ in range(6)]
             scales = indices(decoder, 15, 64)
             others = indices(decoder, 15, 64)
-            means = read_pictures(decoder, (3, 1, n), weights, scales)
-            symbols = read_frequencies(decoder, (3, 8, 1, n), means, others)
+            width = min(n, 64)
+            height = -(-n // width)
+            means = read_pictures(decoder, (3, height, width), weights, scales)
+            symbols = read_frequencies(decoder, (3, 8, height, width), means, others)
         check(decoder.finished(), "the corrections do not end as they must")
         size = step_size(step)
-        self.values = size * np.array(symbols, dtype=np.float64).reshape(3, 8, 8, n)
+        values = np.array(symbols, dtype=np.float64).reshape(3, 8, 8, -1)
+        check(not values[..., n:].any(), "there are coefficients beyond the last block")
+        self.values = size * values[..., :n]
 
     def of_frame(self, t: int) -> np.ndarray:
         """Return what is added to y of frame t: (height, width, 3)."""

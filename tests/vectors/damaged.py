@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from networks import header_of, random_network, rounded, segment_of, spots
+from networks import file_of, header_of, random_network, rounded, segment_of, spots
+from numpy.typing import NDArray
 from valid import BASES, COMMON, HNERV, SOUND, TAGS, plain, with_chunks
 
 from nvcodec import fields
-from nvcodec.bitstream import laplace
+from nvcodec.bitstream import corrections, laplace
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.entropy import SymbolWriter
 from nvcodec.bitstream.extras import pack_track
@@ -118,9 +120,23 @@ def spots_of_base() -> bytes:
     return spots(model, side=8, step=160, blocks=(0, 3))
 
 
-def corrected(corrections: bytes | None = None, arch_id: int = 1 + 1024) -> bytes:
+def corrected_beyond_the_end() -> bytes:
+    """Return a file with 66 corrected blocks and a coefficient in the place of the 128th."""
+
+    def with_another(symbols: NDArray[np.int32]) -> NDArray[np.int64]:
+        planes = lay_out(symbols)
+        planes[5, -1, -1] = 1
+        return planes
+
+    model = random_network("hnerv", HNERV, n_frames=6, width=27, height=19)
+    lay_out = corrections._lay_out
+    with patch.object(corrections, "_lay_out", with_another):
+        return file_of(model, corrections=spots(model, side=8, step=160, blocks=range(66)))
+
+
+def corrected(given: bytes | None = None, arch_id: int = 1 + 1024) -> bytes:
     """Return the base with these words of corrections, or with sound ones."""
-    words = spots_of_base() if corrections is None else corrections
+    words = spots_of_base() if given is None else given
     payload = unpack_stream(base()).segments[0].payload
     n_words = struct.pack("<I", len(payload) // 4)
     return segment(words=n_words + payload + words, arch_id=arch_id)
@@ -420,6 +436,10 @@ FAULTY: dict[str, Fault] = {
     ),
     "corrections-cut": fault(
         "Corrections that end too early", lambda: corrected(spots_of_base()[:-8]), "stream"
+    ),
+    "corrections-beyond": fault(
+        "Corrections with a coefficient beyond their last block",
+        corrected_beyond_the_end, "beyond their last block",
     ),
     "corrections-end": fault(
         "A word after the corrections", lambda: corrected(spots_of_base() + bytes(4)), "words"

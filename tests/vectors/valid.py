@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -121,11 +121,13 @@ def coded(
     return what, lambda: steady(build)
 
 
-def corrected(what: str, *, side: int, blocks: tuple[int, ...], step: int, **parts: Any) -> Recipe:
-    """Return the recipe of a random network and corrections of these blocks of three frames."""
+def corrected(
+    what: str, *, side: int, blocks: Sequence[int], step: int, n_frames: int = 3, **parts: Any
+) -> Recipe:
+    """Return the recipe of a random network and corrections of these blocks of its frames."""
 
     def build(seed: int) -> bytes:
-        model = random_network("hnerv", HNERV, n_frames=3, width=27, height=19, seed=seed)
+        model = random_network("hnerv", HNERV, n_frames=n_frames, width=27, height=19, seed=seed)
         words = spots(model, side=side, step=step, blocks=blocks, seed=seed)
         return file_of(model, corrections=words, **parts)
 
@@ -396,6 +398,9 @@ UNCOMMON: dict[str, Recipe] = {
     "corrected-small": corrected(
         "Corrected blocks of 8 pixels, across edges of odd frames, side by side and one after "
         "another in time", side=8, blocks=(0, 3, 5, 7, 8, 11, 12, 17, 18, 20, 23, 30, 34), step=168,
+    ),
+    "corrected-rows": corrected(
+        "More than 64 corrected blocks", side=8, blocks=range(1, 68), step=150, n_frames=6
     ),
     "corrected-none": corrected("Corrections of no block", side=16, blocks=(), step=0),
     # NeRV
