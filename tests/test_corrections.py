@@ -21,6 +21,7 @@ from nvcodec.bitstream.corrections import (
 from nvcodec.bitstream.header import CORRECTS, pack_stream, unpack_stream
 from nvcodec.codec.corrections import Corrector, block_basis
 from nvcodec.codec.find_corrections import find_corrections
+from nvcodec.codec.interpolate import frames_between
 from nvcodec.errors import BitstreamError, Interrupted, LimitError, UsageError
 from nvcodec.limits import Limits
 
@@ -200,6 +201,24 @@ def test_a_run_that_is_stopped_after_the_decision_ends_in_the_same_file(tmp_path
     assert resumed == whole
 
 
+def test_between_frames_corrections_are_interpolated(clip):
+    data, _ = encode(clip, corrections=0.5)
+    (segment,) = unpack_stream(data).segments
+    header = dataclasses.replace(segment.header, arch_id=segment.header.arch_id - CORRECTS)
+    plain = dataclasses.replace(segment, header=header, corrections=b"")
+    bare = pack_stream(dataclasses.replace(unpack_stream(data), segments=(plain,)))
+    with nvcodec.open(data, device="cpu") as video, nvcodec.open(bare, device="cpu") as network:
+        np.testing.assert_array_equal(next(frames_between(video, [2])), video[2])
+        added = [video[t].astype(int) - network[t] for t in (2, 3)]
+        assert max(np.abs(change).max() for change in added) > 8
+        between = next(frames_between(video, [2.25])).astype(int)
+        between -= next(frames_between(network, [2.25]))
+        # Samples are rounded twice, and kept within their range.
+        unclipped = (network[2] > 60) & (network[2] < 200) & (network[3] > 60) & (network[3] < 200)
+        expected = 0.75 * added[0] + 0.25 * added[1]
+        assert np.abs(between - expected)[unclipped].max() <= 2
+
+
 def test_a_quality_is_reached_with_corrections(clip):
     data, result = encode(clip, target=nvcodec.Target(psnr=32.0), corrections=0.3, passes=30)
     assert unpack_stream(data).segments[0].header.corrects
@@ -210,6 +229,8 @@ def test_small_files_and_other_architectures_have_none_unless_asked(clip):
     for options in ({"corrections": 0.0}, {"arch": "hnerv", "target": nvcodec.Target(size=6000)}):
         data, _ = encode(clip, passes=2, **options)
         assert not unpack_stream(data).segments[0].header.corrects
+    data, _ = encode(clip, passes=2, loss="log-l1")
+    assert not unpack_stream(data).segments[0].header.corrects
     data, _ = encode(clip, passes=2)
     assert 3920 <= len(data) <= 4000
     data, _ = encode(clip, arch="hnerv", target=nvcodec.Target(size=6000), corrections=0.5)

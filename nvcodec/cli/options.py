@@ -200,7 +200,7 @@ training_options = _all(
         click.option(
             "--corrections",
             type=float,
-            help="Share of the file for what is drawn wrong.  [default: canvas 0.12]",
+            help="Share of the file for what is drawn wrong.  [default: canvas finds it, else 0]",
         ),
         click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
         click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),

@@ -54,10 +54,10 @@ class Corrector:
         symbols = torch.from_numpy(corrections.symbols).float().flatten(1)
         self.values = symbols * float(step_size(corrections.step))  # type: ignore[arg-type]
 
-    def add(self, samples: Tensor, index: Tensor, bit_depth: int) -> Tensor:
+    def add(self, samples: Tensor, index: Tensor, bit_depth: int, weight: float = 1.0) -> Tensor:
         """Return samples (B, 3, H, W), perhaps changed in their own memory, of frames `index`.
 
-        A sample becomes round(sample + correction), limited to its range.
+        A sample becomes round(sample + weight correction), limited to its range.
         """
         pixels = samples.permute(0, 2, 3, 1).contiguous()
         if bit_depth > 8:
@@ -66,14 +66,14 @@ class Corrector:
         for frame, number in zip(whole, index.tolist(), strict=True):
             here = slice(self.ends[number - 1] if number else 0, self.ends[number])
             if here.start < here.stop:
-                self._add_to(frame, here, peak(bit_depth))
+                self._add_to(frame, here, peak(bit_depth), weight)
         drawn = whole[:, : self.height, : self.width]
         return drawn.contiguous().to(samples.dtype).permute(0, 3, 1, 2)
 
-    def _add_to(self, frame: Tensor, here: slice, white: int) -> None:
+    def _add_to(self, frame: Tensor, here: slice, white: int, weight: float) -> None:
         pieces = frame.view(-1, self.side * 3)
         lines = torch.arange(self.side) * self.n_columns
         places = (self.first_pieces[here, None] + lines).flatten().to(frame.device)
         found = self.values[here].to(frame.device) @ block_basis(self.side).to(frame.device)
-        wanted = found.view(-1, self.side * 3).mul_(white).add_(pieces[places])
+        wanted = found.view(-1, self.side * 3).mul_(white * weight).add_(pieces[places])
         pieces[places] = wanted.round_().clamp_(0, white).to(frame.dtype)

@@ -465,10 +465,30 @@ class VideoFile:
                 self._loaded = (number, model)
             return self._loaded[1]
 
-    def correct(self, samples: Tensor, index: Tensor, bit_depth: int) -> Tensor:
-        """Return samples (B, 3, H, W) of frames of the loaded segment with their corrections."""
-        corrector = self._corrector
-        return samples if corrector is None else corrector.add(samples, index, bit_depth)
+    def correct(self, samples: Tensor, index: Tensor, weight: float = 1.0) -> Tensor:
+        """Return samples (B, 3, H, W) of `bit_depth` with corrections of frames of the segment.
+
+        That is the one loaded last; a weight of 1 corrects them fully.
+        """
+        if self._corrector is None:
+            return samples
+        return self._corrector.add(samples, index, self.bit_depth, weight)
+
+    def draw_between(self, number: int, position: float) -> NDArray[Any]:
+        """Return what lies between frames of a segment (H, W, 3); `position` counts from its first.
+
+        Corrections are interpolated linearly.
+        """
+        moment = torch.tensor([position], dtype=torch.float64, device=self.device)
+        drawn = self.load(number).draw_between(moment)
+        if self._corrector is not None:
+            before, share = int(position), position % 1
+            samples = self._samples(drawn)
+            for index, weight in ((before, 1 - share), (before + 1, share)):
+                if weight:
+                    samples = self.correct(samples, torch.tensor([index]), weight)
+            drawn = samples
+        return self.to_rgb(drawn, number)[0]
 
     def _draw_all(
         self, number: int, indices: list[int], finish: Callable[[Tensor, int], Iterable[T]]
@@ -520,7 +540,7 @@ class VideoFile:
                     if self.draws_yuv(number):
                         return list(finish(model(index), number))
                     samples = model.draw_samples(index, self.bit_depth)
-                    return list(finish(self.correct(samples, index, self.bit_depth), number))
+                    return list(finish(self.correct(samples, index), number))
 
             n_threads = torch.get_num_threads()
             cuts = self._cuts(number, indices) if self.device.type == "cpu" else []

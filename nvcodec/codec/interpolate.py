@@ -56,8 +56,7 @@ def frames_between(video: VideoFile, positions: Iterable[Fraction | float]) -> I
         number = bisect_right(first_frames, nearest) - 1
         header = headers[number]
         inside = min(max(position - header.first_frame, 0), header.n_frames - 1)
-        moment = torch.tensor([float(inside)], dtype=torch.float64, device=video.device)
-        yield video.to_rgb(video.load(number).draw_between(moment), number)[0]
+        yield video.draw_between(number, float(inside))
 
 
 def interpolate(

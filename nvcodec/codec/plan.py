@@ -180,6 +180,9 @@ def may_correct(options: EncodeOptions) -> bool:
     """Tell whether a file may have corrections that nobody asked for."""
     if options.arch != "canvas" or options.coding != "rd" or options.color == "yuv":
         return False
+    # They lower squared errors; another loss asks for something else, not to be moved by noise say.
+    if options.loss not in ("log-mse", "l2"):
+        return False
     return options.corrections is None and (options.target.given or options.n_params is None)
 
 
