@@ -159,21 +159,27 @@ def encode(clip, **options):
     return nvcodec.encode(clip[0], None, nvcodec.EncodeOptions(**chosen | options), device="cpu")
 
 
+def without_corrections(data):
+    """The same file with the network alone."""
+    stream = unpack_stream(data)
+    (segment,) = stream.segments
+    header = dataclasses.replace(segment.header, arch_id=segment.header.arch_id - CORRECTS)
+    plain = dataclasses.replace(segment, header=header, corrections=b"")
+    return pack_stream(dataclasses.replace(stream, segments=(plain,)))
+
+
 def test_a_file_is_filled_with_corrections(clip):
     data, result = encode(clip, corrections=0.3)
     assert 3900 < len(data) <= 4000
     (segment,) = unpack_stream(data).segments
     assert segment.header.corrects
     assert len(segment.corrections) > 800
-    header = dataclasses.replace(segment.header, arch_id=segment.header.arch_id - CORRECTS)
-    plain = dataclasses.replace(segment, header=header, corrections=b"")
     with nvcodec.open(data, device="cpu") as video:
         mended = video[:]
         np.testing.assert_array_equal(video[[5, 2]], mended[[5, 2]])
     with nvcodec.open(data, device="cpu", batch=4, bit_depth=10) as video:
         assert np.abs(video[:] / 1023 - mended / 255.0).max() < 1.2 / 255
-    stream = dataclasses.replace(unpack_stream(data), segments=(plain,))
-    with nvcodec.open(pack_stream(stream), device="cpu") as video:
+    with nvcodec.open(without_corrections(data), device="cpu") as video:
         drawn = torch.from_numpy(video[:].astype(np.float32))
     true = torch.from_numpy(clip[1].astype(np.float32))
     mended = torch.from_numpy(mended.astype(np.float32))
@@ -203,10 +209,7 @@ def test_a_run_that_is_stopped_after_the_decision_ends_in_the_same_file(tmp_path
 
 def test_between_frames_corrections_are_interpolated(clip):
     data, _ = encode(clip, corrections=0.5)
-    (segment,) = unpack_stream(data).segments
-    header = dataclasses.replace(segment.header, arch_id=segment.header.arch_id - CORRECTS)
-    plain = dataclasses.replace(segment, header=header, corrections=b"")
-    bare = pack_stream(dataclasses.replace(unpack_stream(data), segments=(plain,)))
+    bare = without_corrections(data)
     with nvcodec.open(data, device="cpu") as video, nvcodec.open(bare, device="cpu") as network:
         np.testing.assert_array_equal(next(frames_between(video, [2])), video[2])
         added = [video[t].astype(int) - network[t] for t in (2, 3)]

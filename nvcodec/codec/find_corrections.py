@@ -37,7 +37,7 @@ cheaper."""
 _PRICE = 0.06
 """What a bit must save at least, in squares of the step."""
 _ZERO_BITS, _OTHER_BITS, _BLOCK_BITS, _SIDE_BITS = 0.06, 6.0, 3.0, 320.0
-"""About the bits of a 0, of a magnitude of 1 (2 more for each doubling) of saying where, and of
+"""About the bits of a 0, of a magnitude of 1 (2 more for each doubling), of saying where, and of
 probabilities and scales."""
 _SIGN_BITS = 1.5
 """Of a magnitude of 1 beyond those of not being 0: its sign, and that it is not 2."""

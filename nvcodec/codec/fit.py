@@ -256,9 +256,7 @@ class Fit:
 
     def _decide_corrections(self) -> None:
         """Keep as much of the file for corrections as they save more than the network would."""
-        network = deepcopy(self.model)
-        load_tensors(network, self.quantized())
-        network.settle()
+        network = self.network(self.quantized())
         depth = self.settings.bit_depth
         all_bits = self.rate.target_bits / (1 - self.settings.spared)
         found = find_budget(
@@ -303,6 +301,13 @@ class Fit:
             octaves=octaves,
             deadzone=deadzone,
         )
+
+    def network(self, tensors: list[QTensor]) -> VideoModel:
+        """Return a network of these tensors, ready to draw."""
+        network = deepcopy(self.model)
+        load_tensors(network, tensors)
+        network.settle()
+        return network
 
     def _clock(self, step_s: float) -> None:
         """Advance the schedule by one step, or by what the time limit asks for."""

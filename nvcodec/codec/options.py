@@ -81,7 +81,8 @@ class EncodeOptions:
     """"rd" trains with the rate in the loss, "ptq" rounds a float network after training."""
     loss: str = "log-mse"
     corrections: float | None = None
-    """Share of the file that mends what the network draws wrong; None takes the architecture's."""
+    """Share of the file that mends what the network draws wrong; None lets Canvas find it, and is 0
+    for others."""
     color: str = "auto"
     """What the network draws: "rgb", or "yuv" for the source's own planes; "auto" is "rgb"."""
     side_weight: float = 0.0

@@ -432,7 +432,8 @@ class EncodeWork:
         data = self.corrected(plan, fit, plan.max_bytes) if fit.corrections else None
         if data is None:
             data = self._exact(plan, fit, plan.max_bytes)
-            if len(data) < (1 - TOLERANCE) * plan.max_bytes and may_correct(self.options):
+            short = len(data) < (1 - TOLERANCE) * plan.max_bytes
+            if short and not fit.corrections and may_correct(self.options):
                 data = self.corrected(plan, fit, plan.max_bytes) or data
         if len(data) < (1 - TOLERANCE) * plan.max_bytes:
             message = (
@@ -467,23 +468,16 @@ class EncodeWork:
         if left < 0:
             return None
         depth = self.source.info.bit_depth
-        model = self._network(fit, tensors)
+        model = fit.network(tensors)
         words = find_corrections(
             lambda index: model.draw_samples(index, depth), self.frames, self.mask, depth, left
         )
         return self.file(plan, tensors, words) if words else None
 
-    def _network(self, fit: Fit, tensors: list[QTensor]) -> VideoModel:
-        """Return a network of these tensors, ready to draw."""
-        model = deepcopy(fit.model)
-        load_tensors(model, tensors)
-        model.settle()
-        return model
-
     @torch.inference_mode()
     def _psnr_db(self, fit: Fit, tensors: list[QTensor]) -> float:
         """Return the PSNR of all frames that a network of these tensors draws."""
-        model = self._network(fit, tensors)
+        model = fit.network(tensors)
         depth = self.source.info.bit_depth
         return mean_psnr_db(model, self.frames, self.mask, self.planes, depth)
 
