@@ -84,6 +84,12 @@ class QualityMeter:
         """Take in the planes of one frame pair: Y, and unless gray Cb and Cr."""
         self._planes_db.append(planes_psnr_db(decoded, source, bit_depth))
 
+    def join(self, other: QualityMeter) -> None:
+        """Take in what another meter has, of the frames after these."""
+        self.psnr_per_frame_db += other.psnr_per_frame_db
+        self._ms_ssim += other._ms_ssim
+        self._planes_db += other._planes_db
+
     @property
     def psnr_y_db(self) -> float | None:
         """Mean over frames of the PSNR of luma, or None where there were no planes."""

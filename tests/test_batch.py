@@ -11,9 +11,9 @@ from nvcodec.codec.fit import Fit
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.quantize import Quantizer
 from nvcodec.codec.settings import FitSettings
-from nvcodec.codec.workers import Workers
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
 from nvcodec.models.nerv import NeRV, NeRVConfig
+from nvcodec.workers import Workers
 
 SETTINGS = FitSettings(n_steps=10, target_bits=1e4, batch=3)
 
@@ -119,7 +119,7 @@ def test_what_a_step_does_for_all_clips_takes_one_thread(batch, n_threads, monke
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(Quantizer, "forward")
+    watch(Quantizer, "bits")
     watch(torch.optim.Adam, "step")
     fit.advance()
     fit.has_large_matrices = True

@@ -11,7 +11,7 @@ from conftest import make_video, moving_frames
 import nvcodec
 from nvcodec.bitstream.header import Segment, Stream, pack_stream, unpack_stream
 from nvcodec.codec.checkpoint import checkpoint_path
-from nvcodec.codec.decoder import check_structure
+from nvcodec.codec.contents import check_structure
 from nvcodec.codec.encoder import dry_run
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
@@ -252,7 +252,7 @@ def test_time_limit_still_ends_annealed(tmp_path):
 
 def test_prune_really_removes_weights(tmp_path):
     data, _, _ = encode_frames(tmp_path, moving_frames(3, 48, 32), options(40, prune=0.5))
-    from nvcodec.codec.decoder import read_tensors
+    from nvcodec.codec.contents import read_tensors
 
     stream = unpack_stream(data)
     _, tensors = read_tensors(stream.segments[0], stream.header)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -188,7 +189,11 @@ def test_a_file_is_filled_with_corrections(clip):
 
 
 @pytest.mark.parametrize("corrections", [None, 0.3])
-def test_a_run_that_is_stopped_after_the_decision_ends_in_the_same_file(tmp_path, corrections):
+def test_a_run_that_is_stopped_after_the_decision_ends_in_the_same_file(
+    tmp_path, monkeypatch, corrections
+):
+    # A slow machine must not ask before training begins.
+    monkeypatch.setattr("nvcodec.codec.work._PATIENCE_S", math.inf)
     path = make_video(tmp_path / "in.mkv", codec="ffv1", frames=moving_frames(8, 80, 64))
     options = nvcodec.EncodeOptions(
         arch="canvas",

@@ -1,6 +1,7 @@
 """Pictures as DCT coefficients: what they draw, how they are coded and what training estimates."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,8 +101,9 @@ def test_round_trip(symbols, axis):
 )
 def test_any_symbols_with_any_weights_and_scales(symbols, weights, scales):
     means = prediction.Prediction(weights, scales[0], 0.0)
+    spectrum = replace(frequencies.plan(symbols, 3), means=means, scales=scales[1])
     writer = SymbolWriter()
-    frequencies.write(writer, symbols, 3, frequencies.Spectrum(means, scales[1], 0.0))
+    frequencies.write(writer, symbols, 3, spectrum)
     reader = SymbolReader(writer.finish())
     found = frequencies.read(reader, symbols.shape, 3, weights, *scales)
     reader.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import nvcodec
 from nvcodec import fields
 from nvcodec.bitstream.header import unpack_stream
-from nvcodec.codec.decoder import read_tensors
+from nvcodec.codec.contents import read_tensors
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.quantize import tensor_specs

@@ -25,7 +25,7 @@ from nvcodec.bitstream.header import Segment, pack_stream, unpack_stream
 from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, pack_tensors, tensors_sha256
 from nvcodec.codec.checkpoint import checkpoint_path, read_checkpoint
-from nvcodec.codec.decoder import check_structure, empty_model, read_tensors, video_info
+from nvcodec.codec.contents import check_structure, empty_model, read_tensors, video_info
 from nvcodec.codec.quantize import tensor_specs
 from nvcodec.errors import (
     BitstreamError,
@@ -70,7 +70,7 @@ def in_child(code, *args, memory_mib):
     """Run code in a process that may take so much more memory than it has after its imports."""
     start = (
         "import resource, sys, torch, nvcodec\n"
-        "from nvcodec.codec.decoder import check_structure\n"
+        "from nvcodec.codec.contents import check_structure\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
         f"limit = pages * resource.getpagesize() + ({memory_mib} << 20)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"

@@ -17,11 +17,12 @@ from nvcodec import cli, fields
 from nvcodec.bitstream.header import Segment, Stream, pack_stream, unpack_stream
 from nvcodec.bitstream.tensors import pack_tensors
 from nvcodec.codec.checkpoint import checkpoint_path
-from nvcodec.codec.decoder import check_structure, read_tensors
+from nvcodec.codec.contents import check_structure, read_tensors
 from nvcodec.codec.encoder import dry_run
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import make_plan
+from nvcodec.codec.rate_step import latents_as_decoded, rate_slopes
 from nvcodec.codec.settings import FitSettings
 from nvcodec.errors import CorruptError, Interrupted, UsageError
 from nvcodec.models.base import count_params, shape_only
@@ -441,12 +442,14 @@ def test_estimated_bits_of_batches_are_those_of_the_file():
     fit.model.embeddings.data.normal_(generator=torch.Generator().manual_seed(2))
     fit._change_phase()
     with torch.no_grad():
-        batches = [torch.tensor([0]), torch.tensor([1])]
-        mean = sum(float(sum(fit._quantized(clips)[2:])) for clips in batches) / 2
-        weight_bits, latent_bits = map(float, fit._quantized(torch.tensor([1, 0]))[2:])
-    assert fit.latent_bits == pytest.approx(latent_bits)
-    whole = weight_bits + latent_bits
-    assert mean == pytest.approx(whole)
+        of_both, *of_each = (
+            float(latents_as_decoded(fit.model, fit.quantizer, clips, 2, frozen=True)[1])
+            for clips in (torch.tensor([1, 0]), torch.tensor([0]), torch.tensor([1]))
+        )
+    assert fit.latent_bits == pytest.approx(of_both)
+    assert sum(of_each) / 2 == pytest.approx(of_both)
+    _, weight_bits = rate_slopes(fit.model, fit.quantizer, {}, 1.0, frozen=True)
+    whole = weight_bits + of_both
     assert 8 * len(pack_tensors(fit.quantized())) == pytest.approx(whole, rel=0.1)
 
 

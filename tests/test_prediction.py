@@ -22,7 +22,7 @@ from nvcodec.bitstream.tensors import (
     tensors_sha256,
     unpack_tensors,
 )
-from nvcodec.codec.decoder import read_tensors
+from nvcodec.codec.contents import read_tensors
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
 from nvcodec.errors import CorruptError
 

@@ -76,7 +76,7 @@ def test_frozen_steps_draw_what_the_file_holds():
     model = small_model()
     quantizer = make_quantizer(model)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    seen, _ = quantizer(parameters, frozen=True)
+    seen = quantizer.as_decoded(parameters, frozen=True)
     for q in quantizer.quantize(parameters):
         value = seen[q.spec.name].detach().numpy()
         np.testing.assert_allclose(value, dequantize(q), rtol=1e-4, atol=1e-9)
@@ -115,7 +115,7 @@ def test_the_rate_draws_what_is_rounded_to_zero_nearer_to_it():
     steps = {n: torch.ones_like(quantizer.as_rows(n, p)[:, 0]) for n, p in parameters.items()}
     quantizer.initialize({name: p.detach() for name, p in parameters.items()}, steps)
     assert model.dct_side("detail")
-    _, bits = quantizer(parameters)
+    bits = quantizer.bits(parameters)
     gradients = torch.autograd.grad(bits, list(parameters.values()))
     for (name, p), gradient in zip(parameters.items(), gradients, strict=True):
         small = (p.abs() > 0.05) & (p.abs() < 0.45)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvcodec.codec.rate_model import MIN_SCALE, best_scales, coded, laplace_nats
+from nvcodec.codec.rate_model import MIN_SCALE, as_decoded, best_scales, code_length, laplace_nats
 
 ZEROS = torch.zeros(4, dtype=torch.int64)
 
@@ -39,6 +39,11 @@ def plain_coded(values, steps, scales, row, before, cap):
     slope = plain_bits(difference, scales[row])
     bits = plain_bits(rounded, scales[row]) + slope - slope.detach()
     return symbols * step, bits.sum()
+
+
+def coded(values, steps, scales, row, before, cap):
+    seen = as_decoded(values, steps.index_select(0, row), cap)
+    return seen, code_length(values, steps, scales, row, before, cap)
 
 
 @pytest.mark.parametrize(("steady", "capped"), [(False, False), (True, False), (False, True)])

@@ -19,7 +19,8 @@ from nrv_factory import flat
 from nvcodec import cli, errors, fields
 from nvcodec.bitstream.extras import pack_track
 from nvcodec.bitstream.tensors import dequantize
-from nvcodec.codec.decoder import VideoFile, check_structure, read_tensors, to_numpy
+from nvcodec.codec.contents import check_structure, read_tensors
+from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.layers import to_samples

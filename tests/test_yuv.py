@@ -21,8 +21,8 @@ from nvcodec.bench.ours import decode_own
 from nvcodec.bench.quality import measure
 from nvcodec.bench.source import prepare_source
 from nvcodec.bitstream.header import pack_stream, unpack_stream
+from nvcodec.codec.contents import check_structure
 from nvcodec.codec.dataset import NrvDataset
-from nvcodec.codec.decoder import check_structure
 from nvcodec.codec.inspect import describe_file, verify_file
 from nvcodec.codec.interpolate import frames_between
 from nvcodec.codec.losses import distortion

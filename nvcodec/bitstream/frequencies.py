@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nvcodec.bitstream import prediction
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
-from nvcodec.bitstream.laplace import N_SCALES, scale_costs
+from nvcodec.bitstream.laplace import level_costs
 from nvcodec.bitstream.prediction import N_LEVELS, Ints, Prediction, groups, level_of
 
 NEAR, DIAGONAL, FAR, BESIDE = 4, 2, 1, 1
@@ -32,6 +32,8 @@ class Spectrum:
     """Of frequency 0."""
     scales: NDArray[np.uint8]
     """Scale index of each activity level of the others."""
+    levels: NDArray[np.uint8]
+    """Of the others, in coding order: (side^2 - 1, C, h, w)."""
     symbol_bits: float
 
 
@@ -45,25 +47,21 @@ def plan(symbols: Ints, side: int) -> Spectrum:
     """Return what suits symbols (..., C side^2, h, w) of the int16 range."""
     planes = _planes(symbols, side)
     means = prediction.plan(planes[:, 0, 0])
-    magnitudes = np.abs(planes)
-    levels = np.stack([_level(magnitudes, u, v) for u, v in order(side)])
+    magnitudes = np.abs(planes).astype(np.int32)
+    levels = np.stack([_level(magnitudes, u, v).astype(np.uint8) for u, v in order(side)])
     coded = np.stack([planes[:, u, v] for u, v in order(side)])
-    costs = np.zeros((N_LEVELS, N_SCALES))
-    for index in range(N_LEVELS):
-        values, counts = np.unique(coded[levels == index], return_counts=True)
-        if values.size:
-            costs[index] = counts @ scale_costs(values[:, None])
-    scales, bits = prediction.best_scales(costs, np.isin(np.arange(N_LEVELS), levels))
-    return Spectrum(means, scales, means.symbol_bits + bits)
+    used = np.bincount(levels.ravel(), minlength=N_LEVELS) > 0
+    scales, bits = prediction.best_scales(level_costs(coded, levels, N_LEVELS), used)
+    return Spectrum(means, scales, levels, means.symbol_bits + bits)
 
 
 def write(writer: SymbolWriter, symbols: Ints, side: int, spectrum: Spectrum) -> None:
     """Code symbols (..., C side^2, h, w) of the int16 range."""
     planes = _planes(symbols, side)
     prediction.write(writer, planes[:, 0, 0], spectrum.means)
-    magnitudes, table = np.abs(planes), spectrum.scales.astype(np.int64)
-    for u, v in order(side):
-        scale = table[_level(magnitudes, u, v)].ravel()
+    table = spectrum.scales.astype(np.int64)
+    for (u, v), level in zip(order(side), spectrum.levels, strict=True):
+        scale = table[level].ravel()
         values = planes[:, u, v].ravel()
         for k, _, members in groups(scale, np.zeros_like(scale)):
             writer.laplace(values[members], k)
@@ -82,7 +80,7 @@ def read(
     n = math.prod(shape[:-2]) // (side * side)
     planes = np.zeros((n, side, side, height, width), dtype=np.int64)
     planes[:, 0, 0] = prediction.read(reader, (n, height, width), weights, mean_scales)
-    magnitudes, table = np.abs(planes), scales.astype(np.int64)
+    magnitudes, table = np.abs(planes).astype(np.int32), scales.astype(np.int64)
     for u, v in order(side):
         scale = table[_level(magnitudes, u, v)].ravel()
         values = np.zeros_like(scale)
@@ -97,7 +95,7 @@ def _planes(symbols: Ints, side: int) -> Ints:
     return symbols.reshape(-1, side, side, *symbols.shape[-2:])
 
 
-def _level(magnitudes: Ints, u: int, v: int) -> Ints:
+def _level(magnitudes: NDArray[np.int32], u: int, v: int) -> Ints:
     """Return the activity levels (n, h, w) of a frequency from magnitudes (n, side, side, h, w)."""
     near = _pair(magnitudes, u, v, 1)
     activity = NEAR * near + FAR * _pair(magnitudes, u, v, 2)
@@ -109,7 +107,7 @@ def _level(magnitudes: Ints, u: int, v: int) -> Ints:
     return level_of(activity)
 
 
-def _pair(magnitudes: Ints, u: int, v: int, by: int) -> Ints:
+def _pair(magnitudes: NDArray[np.int32], u: int, v: int, by: int) -> NDArray[np.int32]:
     """Return the sum of the two frequencies lower by `by`; one counts twice if it is the only."""
     found = [magnitudes[:, a, b] for a, b in ((u - by, v), (u, v - by)) if a >= 0 and b >= 0]
     if not found:

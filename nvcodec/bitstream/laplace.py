@@ -108,13 +108,6 @@ def _value_costs(shift: int) -> NDArray[np.float64]:
     return bits
 
 
-def shifted_costs(values: NDArray[np.integer], shift: int) -> NDArray[np.float64]:
-    """Return bits[i, k] of values[i] under scale k with a mean of `shift` quarters of a step."""
-    centre = MAX_MAGNITUDE + 1
-    costs: NDArray[np.float64] = _value_costs(shift)[values.clip(-centre, centre) + centre]
-    return costs
-
-
 def scale_costs(rows: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return bits[r, k], the ideal code length of each row of a 2-D array under each scale index.
 
@@ -133,6 +126,24 @@ def scale_costs(rows: NDArray[np.integer]) -> NDArray[np.float64]:
         counts = np.bincount(cells.ravel(), minlength=len(part) * (largest + 1))
         result[start : start + block, 1:] = counts.reshape(len(part), -1) @ bits
     result[rows.any(axis=1), 0] = np.inf
+    return result
+
+
+def level_costs(
+    values: NDArray[np.integer], levels: NDArray[np.integer], n_levels: int, shift: int = 0
+) -> NDArray[np.float64]:
+    """Return bits[l, k], the ideal code length of the values of each level under each scale index.
+
+    As in `scale_costs`, with the mean `shift` quarters of a step above 0.
+    """
+    largest = min(int(np.abs(values).max(initial=0)), MAX_MAGNITUDE + 1)
+    width = 2 * largest + 1
+    cells = values.clip(-largest, largest) + (largest + width * levels.astype(np.int64))
+    counts = np.bincount(cells.ravel(), minlength=n_levels * width).reshape(n_levels, width)
+    first = MAX_MAGNITUDE + 1 - largest
+    result = np.zeros((n_levels, N_SCALES))
+    result[:, 1:] = counts @ _value_costs(shift)[first : first + width, 1:]
+    result[counts.sum(axis=1) > counts[:, largest], 0] = np.inf
     return result
 
 

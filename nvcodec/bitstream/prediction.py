@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
-from nvcodec.bitstream.laplace import N_SCALES, shifted_costs
+from nvcodec.bitstream.laplace import N_SCALES, level_costs
 
 NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (0, -2))
 """Rows and columns from a symbol to those that predict it."""
@@ -26,6 +26,8 @@ ACTIVITY = (2, 2, 1, 1, 1, 1)
 LEVEL_EDGES = (1, 2, 3, 5, 7, 11, 15, 22, 31, 45, 63, 90, 127, 181)
 """An activity of at least the n-th edge has level n, counted from 1; about two levels an octave."""
 N_LEVELS = len(LEVEL_EDGES) + 1
+LEVEL_OF = np.searchsorted(LEVEL_EDGES, np.arange(LEVEL_EDGES[-1] + 1), side="right")
+"""The level of every activity up to the last edge."""
 MIN_SIDE, MIN_AREA = 4, 50
 """Smaller ones, such as the kernels of convolutions, are no pictures."""
 WEIGHT_UNIT = 64
@@ -34,7 +36,7 @@ N_WEIGHTS = 256
 
 _QUARTER = WEIGHT_UNIT // 4
 _HALF_WRAP = 1 << 15
-_COUNTS, _EDGES = np.array(ACTIVITY), np.array(LEVEL_EDGES)
+_COUNTS = np.array(ACTIVITY)
 _COLUMNS_BEFORE, _ROWS_BEFORE, _COLUMNS_AFTER = 2, 2, 1
 
 Ints = NDArray[np.int64]
@@ -64,11 +66,8 @@ def plan(symbols: Ints) -> Prediction:
     costs = np.zeros((N_LEVELS, N_SCALES))
     residual = _residual(symbols.ravel(), centre, fraction)
     for shift in range(3):
-        for index in range(N_LEVELS):
-            chosen = residual[(level == index) & (np.abs(fraction) == shift)]
-            values, counts = np.unique(chosen, return_counts=True)
-            if values.size:
-                costs[index] += counts @ shifted_costs(values, shift)
+        here = np.abs(fraction) == shift
+        costs += level_costs(residual[here], level[here], N_LEVELS, shift)
     scales, bits = best_scales(costs, np.isin(np.arange(N_LEVELS), level))
     return Prediction(weights, scales, bits)
 
@@ -154,9 +153,10 @@ def _context(near: Ints, weights: Ints) -> tuple[Ints, Ints, Ints]:
     return centre, quarters - 4 * centre, level_of(_COUNTS @ np.abs(near))
 
 
-def level_of(activity: Ints) -> Ints:
+def level_of(activity: NDArray[np.integer]) -> Ints:
     """Return the levels 0 to N_LEVELS - 1 of activities."""
-    return _EDGES.searchsorted(activity, side="right")
+    levels: Ints = LEVEL_OF[np.minimum(activity, LEVEL_EDGES[-1])]
+    return levels
 
 
 def _residual(symbols: Ints, centre: Ints, fraction: Ints) -> Ints:

@@ -17,10 +17,10 @@ from nvcodec.codec.losses import Mended, distortion, min_side
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
-from nvcodec.codec.workers import Workers, run
 from nvcodec.depth import peak
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import UsageError
+from nvcodec.workers import Workers, run
 
 
 @dataclass(frozen=True, slots=True)

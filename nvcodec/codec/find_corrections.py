@@ -22,6 +22,7 @@ from nvcodec.bitstream.corrections import (
 from nvcodec.bitstream.tensors import N_STEPS, step_index, step_size
 from nvcodec.codec.corrections import block_basis
 from nvcodec.depth import peak
+from nvcodec.workers import n_at_once, spread
 
 _LARGE_FRAME = 400_000
 """Pixels from which on blocks have 16 pixels a side, of which a quarter of the frequencies is kept:
@@ -83,11 +84,24 @@ class _Choice:
     """Blocks to be corrected, in the order of their places."""
 
     chosen: NDArray[np.int64]
-    symbols: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    """Of each coefficient other than 0, the block among all; the next two are its column and it."""
+    columns: NDArray[np.int64]
+    coefficients: NDArray[np.float32]
     bits: float
     """Estimated."""
     gain: float
     """How much the weighted error falls."""
+
+    def symbols(self) -> NDArray[np.int32]:
+        """Return the coefficients (chosen blocks, 192) in steps."""
+        symbols = np.zeros((len(self.chosen), N_VALUES), np.int32)
+        numbers = np.full(int(self.rows.max(initial=-1)) + 1, -1)
+        numbers[self.chosen] = np.arange(len(self.chosen))
+        number = numbers[self.rows]
+        kept = number >= 0
+        symbols[number[kept], self.columns[kept]] = self.coefficients[kept]
+        return symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +210,12 @@ def _lowest_price(errors: _Errors, costs: _Costs, step: int, max_bits: float) ->
 
 def _learn_costs(choice: _Choice) -> _Costs:
     """Return what the coefficients of chosen blocks cost by how many of them are 0."""
-    share = ((choice.symbols != 0).sum(0) + 0.5) / (len(choice.symbols) + 10)
+    symbols = choice.symbols()
+    share = ((symbols != 0).sum(0) + 0.5) / (len(symbols) + 10)
     zero, other = -np.log2(1 - share), _SIGN_BITS - np.log2(share)
     return _Costs(zero.astype(np.float32), other.astype(np.float32))
 
 
-@torch.inference_mode()
 def _measure(
     draw: Callable[[Tensor], Tensor],
     frames: Tensor,
@@ -213,17 +227,24 @@ def _measure(
     side = block_side(height, width)
     shape = grid_shape(n_frames, height, width, side)
     basis = block_basis(side).to(frames.device).T
-    places, values, squares = [], [], torch.zeros(n_frames, dtype=torch.float64)
-    least = 0.0
-    for number in range(n_frames):
+    pad = (0, shape[2] * side - width, 0, shape[1] * side - height)
+
+    @torch.inference_mode()
+    def look_at(number: int) -> tuple[Tensor, Tensor]:
+        """Return a frame's mean squared error and the coefficients of its blocks."""
         index = torch.tensor([number], device=frames.device)
         error = (frames[number].float() - draw(index)[0].float()) / peak(bit_depth)
         if mask is not None:
             error = error * mask[number]
-        squares[number] = error.square().mean()
-        pad = (0, shape[2] * side - width, 0, shape[1] * side - height)
         blocks = F.pad(error, pad).view(3, shape[1], side, shape[2], side)
         found = blocks.permute(1, 3, 2, 4, 0).reshape(-1, 3 * side * side) @ basis
+        return error.square().mean(), found
+
+    places, values, squares = [], [], torch.zeros(n_frames, dtype=torch.float64)
+    least = 0.0
+    looks = spread(look_at, range(n_frames), n_at_once(frames.device))
+    for number, (square, found) in enumerate(looks):
+        squares[number] = square
         # What no step looked at makes more than 0 of is left out at once.
         least = _LEAST_MAGNITUDE * least_step * float(squares[: number + 1].mean().sqrt())
         large = found.abs().amax(1) >= 0.5 * least
@@ -254,19 +275,25 @@ def _choose(errors: _Errors, costs: _Costs, step: int, price: float) -> _Choice:
     # Others would be all zeros.
     n = int(np.searchsorted(-errors.peaks, -_LEAST_MAGNITUDE * size, side="right"))
     values = errors.values[:n]
-    sizes = np.abs(values) * np.float32(1 / size)
-    whole = np.maximum(np.floor(sizes + np.float32(_ROUNDING)), 1)
-    magnitudes = np.where(sizes >= least, whole, np.float32(0))
-    rounded = np.copysign(magnitudes, values)
-    gains = np.square(values) - np.square(values - rounded * np.float32(size))
-    others = costs.other + 2 * np.log2(np.maximum(magnitudes, 1))
-    bits = np.where(magnitudes > 0, others, costs.zero).sum(1) + _BLOCK_BITS
-    gain = gains.sum(1) * errors.weights[:n]
+    # Few are not 0, and what follows is about these alone.
+    places = np.flatnonzero(np.abs(values) >= (least * size).astype(np.float32))
+    rows, columns = np.divmod(places, N_VALUES)
+    exact = values.reshape(-1)[places]
+    sizes = np.abs(exact) * np.float32(1 / size)
+    magnitudes = np.maximum(np.floor(sizes + np.float32(_ROUNDING)), 1)
+    gains = size**2 * magnitudes * (2 * sizes - magnitudes)
+    more_bits = costs.other[columns] - costs.zero[columns] + 2 * np.log2(magnitudes)
+    gain = np.bincount(rows, gains, n) * errors.weights[:n]
+    bits = np.bincount(rows, more_bits, n) + costs.zero.sum() + _BLOCK_BITS
     chosen = np.flatnonzero(gain > price * size**2 * bits)
     chosen = chosen[np.argsort(errors.places[chosen])]
-    total = float(gain[chosen].sum(dtype=np.float64))
     return _Choice(
-        chosen, rounded[chosen].astype(np.int32), float(bits[chosen].sum()) + _SIDE_BITS, total
+        chosen,
+        rows,
+        columns,
+        np.copysign(magnitudes, exact),
+        float(bits[chosen].sum()) + _SIDE_BITS,
+        float(gain[chosen].sum()),
     )
 
 
@@ -276,7 +303,7 @@ def _pack(errors: _Errors, step: int, choice: _Choice) -> bytes:
         return b""
     blocks = np.zeros(errors.shape, dtype=np.bool_)
     blocks.reshape(-1)[errors.places[choice.chosen]] = True
-    symbols = choice.symbols.reshape(-1, 3, N_KEPT, N_KEPT)
+    symbols = choice.symbols().reshape(-1, 3, N_KEPT, N_KEPT)
     return pack_corrections(Corrections(errors.side, step, blocks, symbols))
 
 

@@ -33,15 +33,23 @@ from nvcodec.codec.prune import prune_masks, share_removed
 from nvcodec.codec.ptq import quantize_minmax
 from nvcodec.codec.quantize import Quantizer, load_tensors, tensor_specs
 from nvcodec.codec.rate import RateController
+from nvcodec.codec.rate_step import (
+    add_slopes,
+    latents_as_decoded,
+    rate_slopes,
+    weights_as_decoded,
+)
 from nvcodec.codec.schedule import beta1_at, lr_share
 from nvcodec.codec.settings import FitSettings
 from nvcodec.codec.team import ALONE, Team
-from nvcodec.codec.workers import operation_threads
 from nvcodec.errors import ResourceError
 from nvcodec.models.base import VideoModel
+from nvcodec.workers import operation_threads
 
 _WARMUP_STEPS = 30
 _SNAPSHOT_STEPS = 200
+_RATE_STEPS = 4
+"""Steps for which the gradient of the weights' bits is kept: it changes slowly, and takes long."""
 _CONTROL_STEPS = 12
 _OVERHEAD_STEPS = 48
 _TIMING_STEPS = 5
@@ -107,7 +115,9 @@ class Fit:
         self.loss: float | None = None
         self.lr: float | None = None
         self.bits: float | None = None
-        self.latent_bits = 0.0
+        self.weight_bits = self.latent_bits = 0.0
+        self.rate_slopes: dict[str, Tensor] = {}
+        """What `rate_step.rate_slopes` found last."""
         self.n_rollbacks = 0
         self._good: dict[str, Any] | None = None
 
@@ -343,12 +353,16 @@ class Fit:
 
     def _backward(self, clips: Tensor) -> float:
         """Find the gradients of the batch's loss and return the loss."""
-        weight_bits = latents = rate_loss = None
+        latents = latent_loss = None
         # Not in bfloat16: predicted symbols and activities need more than its 8 bits.
         if self.quantizer is not None:
-            values, latents, weight_bits, latent_bits = self._quantized(clips)
-            bits = weight_bits + latent_bits
-            rate_loss = self.rate.pressure / self.rate.target_bits * bits
+            per_bit = self.rate.pressure / self.rate.target_bits
+            self._find_rate_slopes(per_bit)
+            values = weights_as_decoded(self.model, self.quantizer, self.masks, frozen=self.frozen)
+            latents, latent_bits = latents_as_decoded(
+                self.model, self.quantizer, clips, self.n_clips, frozen=self.frozen
+            )
+            latent_loss = per_bit * latent_bits
         else:
             named = dict(self.model.named_parameters())
             values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
@@ -357,14 +371,17 @@ class Fit:
             values |= {f"heads.{name}": p for name, p in self.drawing.heads.named_parameters()}
         self.batch_loss.mended = self._mended()
         loss, mse = self.batch_loss.backward(
-            clips, values, latents or None, self.analysis, rate_loss
+            clips, values, latents or None, self.analysis, latent_loss
         )
+        if self.quantizer is not None:
+            loss += per_bit * self.weight_bits
+            add_slopes(self.model, self.quantizer, self.rate_slopes)
         loss, mse = self.team.average(self._trained(), loss, mse)
         psnr_db = -10 * math.log10(float(mse.mean()) + 1e-10)
         mean_db = psnr_db if self.psnr_db is None else self.psnr_db
         self.psnr_db = _blend(mean_db, psnr_db, 0.02)
-        if weight_bits is not None and math.isfinite(loss):
-            self._control_rate(float(weight_bits.detach()))
+        if self.quantizer is not None and math.isfinite(loss):
+            self._control_rate()
         return loss
 
     def _mended(self) -> Mended | None:
@@ -374,8 +391,8 @@ class Fit:
         limit = self.budget.limit * 10 ** (-0.1 * self.psnr_db)
         return Mended(limit, block_side(*self.frames.shape[2:]))
 
-    def _control_rate(self, weight_bits: float) -> None:
-        """Take in a step's estimated bits and adapt mu; now and then weigh the real file."""
+    def _control_rate(self) -> None:
+        """Take in the estimated bits and adapt mu; now and then weigh the real file."""
         assert self.quantizer is not None
         adapts = self.step % _CONTROL_STEPS == 0
         if adapts:
@@ -383,7 +400,7 @@ class Fit:
                 self.parameters(), self.model.steady_names, frozen=self.frozen
             )
             self._count_latents()
-        self.bits = weight_bits + self.latent_bits
+        self.bits = self.weight_bits + self.latent_bits
         if not adapts:
             return
         if self.frozen:
@@ -402,32 +419,14 @@ class Fit:
         latents = {name: parameters[name] for name in self.model.latent_names}
         self.latent_bits = self.quantizer.count_bits(latents, steady, frozen=self.frozen)
 
-    def _quantized(
-        self, clips: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
-        """Return weights and the batch's latents as a decoder would see them, and both their bits.
-
-        The bits of the batch stand for those of all clips.
-        """
+    def _find_rate_slopes(self, per_bit: float) -> None:
+        """Find the gradient of the bits of all that clips share, unless it is known well enough."""
         assert self.quantizer is not None
-        weights, entries, previous = {}, {}, {}
-        for name, parameter in self.model.named_parameters():
-            if name not in self.model.latent_names:
-                weights[name] = parameter * self.masks[name] if name in self.masks else parameter
-                continue
-            entries[name] = parameter[clips]
-            if name in self.model.steady_names:
-                after_first = (clips > 0).view(-1, *[1] * (parameter.ndim - 1))
-                previous[name] = parameter[(clips - 1).clamp_min(0)] * after_first
-        values, weight_bits = self.quantizer(weights, frozen=self.frozen)
-        for name, mask in self.masks.items():
-            values[name] = values[name] * mask
-        latents: dict[str, Tensor] = {}
-        latent_bits = torch.zeros_like(weight_bits)
-        if entries:
-            latents, cost = self.quantizer(entries, previous or None, frozen=self.frozen)
-            latent_bits = cost * (self.n_clips / len(clips))
-        return values, latents, weight_bits, latent_bits
+        fits_phase = ("quantizer.log_step" in self.rate_slopes) != self.frozen
+        if self.step % _RATE_STEPS == 0 or not self.rate_slopes or not fits_phase:
+            self.rate_slopes, self.weight_bits = rate_slopes(
+                self.model, self.quantizer, self.masks, per_bit, frozen=self.frozen
+            )
 
     @torch.no_grad()
     def _free_latents(self) -> None:
@@ -449,6 +448,7 @@ class Fit:
         """Give every row a step and a scale."""
         self.model.freeze()
         self.quantizer = self.new_quantizer()
+        self.rate_slopes = {}
         parameters = self.parameters()
         generator = torch.Generator().manual_seed(self.settings.seed + 2)
         clips = torch.randperm(self.n_clips, generator=generator)[:_N_LOOKED_AT].to(self.device)

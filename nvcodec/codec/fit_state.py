@@ -26,6 +26,7 @@ def state_tensors(fit: Fit) -> dict[str, Tensor]:
         state |= {f"analysis.{k}": v for k, v in fit.analysis.state_dict().items()}
     if fit.quantizer is not None:
         state |= {f"quantizer.{k}": v for k, v in fit.quantizer.state_dict().items()}
+    state |= {f"slope.{k}": v for k, v in fit.rate_slopes.items()}
     state |= {f"mask.{k}": v for k, v in fit.masks.items()}
     state |= {f"best.{k}": v for k, v in fit.best.tensors.items()}
     for i, optimizer in enumerate(fit.optimizers):
@@ -44,6 +45,7 @@ def state_tensors(fit: Fit) -> dict[str, Tensor]:
         fit.n_prunings,
         fit.best.psnr_db,
         *((math.nan, math.nan) if fit.budget is None else astuple(fit.budget)),
+        fit.weight_bits,
     ]
     state["numbers"] = torch.tensor(numbers, dtype=torch.float64)
     state["rate"] = torch.tensor(list(asdict(fit.rate).values()), dtype=torch.float64)
@@ -60,6 +62,7 @@ def load_state_tensors(fit: Fit, state: dict[str, Tensor]) -> None:
     fit.model.load_state_dict(part("model."))
     if fit.drawing.heads is not None:
         fit.drawing.heads.load_state_dict(part("heads."))
+    fit.rate_slopes = {k: v.to(fit.device) for k, v in part("slope.").items()}
     fit.masks = {k: v.to(fit.device) for k, v in part("mask.").items()}
     quantizer, analysis = part("quantizer."), part("analysis.")
     fit.quantizer = fit.new_quantizer() if quantizer else None
@@ -90,6 +93,7 @@ def load_state_tensors(fit: Fit, state: dict[str, Tensor]) -> None:
     fit.latent_bits = numbers[6]
     fit.n_prunings = int(numbers[7])
     fit.budget = None if math.isnan(numbers[9]) else Budget(*numbers[9:11])
+    fit.weight_bits = numbers[11]
     fit.best = Best(numbers[8], {k: v.to(fit.device) for k, v in part("best.").items()})
     names = asdict(fit.rate)
     fit.rate = RateController(**dict(zip(names, state["rate"].tolist(), strict=True)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nvcodec.bitstream.header import unpack_stream
 from nvcodec.bitstream.tensors import QTensor
-from nvcodec.codec.decoder import architecture_of, read_file, read_tensors
+from nvcodec.codec.contents import architecture_of, read_file, read_tensors
 from nvcodec.codec.plan import Plan
 from nvcodec.errors import UsageError
 

@@ -30,14 +30,14 @@ from nvcodec.bitstream.extras import (
 )
 from nvcodec.bitstream.header import N_WORDS_BYTES, Segment, StreamHeader, unpack_stream
 from nvcodec.bitstream.tensors import tensor_bits
-from nvcodec.codec.decoder import (
-    VideoFile,
+from nvcodec.codec.contents import (
     architecture_of,
     check_structure,
     read_file,
     read_tensors,
     video_info,
 )
+from nvcodec.codec.decoder import VideoFile
 from nvcodec.codec.device import bf16_pays
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.depth import RGB

@@ -2,7 +2,7 @@
 
 What `bitstream.prediction` does in integers, with gradients: the network learns canvases that are
 cheap to predict. The code length is that of what is rounded, its slope that of the values before:
-see `Quantizer.forward`.
+see `Quantizer.bits`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvcodec.bitstream.prediction import ACTIVITY, LEVEL_EDGES, N_LEVELS, NEIGHBOURS
+from nvcodec.bitstream.prediction import ACTIVITY, LEVEL_EDGES, LEVEL_OF, N_LEVELS, NEIGHBOURS
 from nvcodec.codec.rate_model import laplace_nats
 
 _BEFORE, _AFTER = 2, 1
@@ -106,11 +105,9 @@ def levels(activity: Tensor) -> Tensor:
 
 @lru_cache(16)
 def _level_table(device: torch.device) -> Tensor:
-    """Return the level of every integer up to the last edge."""
     # Not an inference tensor: training uses it as well.
     with torch.inference_mode(False):
-        integers = np.arange(LEVEL_EDGES[-1] + 1)
-        return torch.from_numpy(np.searchsorted(LEVEL_EDGES, integers, side="right")).to(device)
+        return torch.from_numpy(LEVEL_OF).to(device)
 
 
 def _kernel(weights: Tensor) -> Tensor:

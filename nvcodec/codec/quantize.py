@@ -17,7 +17,7 @@ from nvcodec.bitstream.prediction import N_LEVELS, NEIGHBOURS, is_picture
 from nvcodec.bitstream.tensors import QTensor, TensorSpec, dequantize, step_index, step_size
 from nvcodec.codec.frequency_rate import best_frequency_scales, first_means, frequency_nats
 from nvcodec.codec.picture_rate import first_prediction, picture_nats
-from nvcodec.codec.rate_model import MIN_SCALE, best_scales, coded
+from nvcodec.codec.rate_model import MIN_SCALE, as_decoded, best_scales, code_length
 from nvcodec.models.base import VideoModel
 
 MIN_WEIGHTS_PER_ROW = 128
@@ -185,35 +185,50 @@ class Quantizer(nn.Module):
             symbols = torch.diff(symbols, dim=0, prepend=torch.zeros_like(symbols[:1]))
         return symbols
 
-    def forward(
+    def as_decoded(self, values: dict[str, Tensor], *, frozen: bool = False) -> dict[str, Tensor]:
+        """Return parameters as a decoder would see them, rounded with the gradient of the identity.
+
+        `frozen` steps stand still, as the eighths of an octave that the file can say: one eighth
+        more in a large row would change the whole file by several percent. Latents may be given as
+        the entries of some clips only.
+        """
+        steps = self._steps(frozen=frozen)
+        seen: dict[str, Tensor] = {}
+        others = {name: value for name, value in values.items() if name not in self.pictures}
+        if others:
+            row, cap = self._row_index(others)
+            flat = as_decoded(_flat(others), steps.index_select(0, row), cap)
+            pieces = torch.split(flat, [value.numel() for value in others.values()])
+            for (name, value), piece in zip(others.items(), pieces, strict=True):
+                seen[name] = piece.view(value.shape)
+        for name, value in values.items():
+            if name not in others:
+                cap = steps.new_tensor(self.cap[name] + 0.49) if self.capped else None
+                seen[name] = as_decoded(value, self._along_rows(name, steps), cap)
+        return {name: seen[name] for name in values}
+
+    def bits(
         self,
         values: dict[str, Tensor],
         previous: dict[str, Tensor] | None = None,
         *,
         frozen: bool = False,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return parameters as a decoder would see them, and the estimated bits of all of them.
+    ) -> Tensor:
+        """Return the estimated bits (scalar) of what `as_decoded` gives.
 
-        Symbols are rounded with the gradient of the identity. The gradient of their bits is that of
-        the values before: a symbol of 0 costs the same wherever its value lies, so that nothing
-        would hold it there, and values wander to the edge of the next symbol and back.
-        `frozen` steps stand still, as the eighths of an octave that the file can say: one eighth
-        more in a large row would change the whole file by several percent.
-        Latents may be given as the entries of some clips only; with `previous`, the entries of the
-        clips before them (0 for the first), the bits are those of the difference in symbols.
+        Their gradient is that of the values before they are rounded: a symbol of 0 costs the same
+        wherever its value lies, so that nothing would hold it there, and values wander to the edge
+        of the next symbol and back. With `previous`, the entries of the clips before (0 for the
+        first), the bits are those of the difference in symbols.
         """
         pictures = {name: value for name, value in values.items() if name in self.pictures}
         others = {name: value for name, value in values.items() if name not in pictures}
         steps = self._steps(frozen=frozen)
-        shaped: dict[str, Tensor] = {}
-        bits = steps.new_zeros(())
-        if others:
-            shaped, bits = self._rows_coded(others, steps, previous)
+        bits = self._row_bits(others, steps, previous) if others else steps.new_zeros(())
         for name, value in pictures.items():
             before = None if previous is None else previous.get(name)
-            shaped[name], n_bits = self._picture_coded(name, value, steps, before)
-            bits = bits + n_bits
-        return {name: shaped[name] for name in values}, bits
+            bits = bits + self._picture_bits(name, value, steps, before)
+        return bits
 
     @torch.no_grad()
     def count_bits(
@@ -227,9 +242,9 @@ class Quantizer(nn.Module):
         of_all = {name: p for name, p in parameters.items() if name not in steady_names}
         steady = {name: p for name, p in parameters.items() if name in steady_names}
         before = {n: torch.cat([torch.zeros_like(p[:1]), p[:-1]]) for n, p in steady.items()}
-        bits = float(self(of_all, frozen=frozen)[1])
+        bits = float(self.bits(of_all, frozen=frozen))
         if steady:
-            bits += float(self(steady, before, frozen=frozen)[1])
+            bits += float(self.bits(steady, before, frozen=frozen))
         return bits
 
     def _steps(self, *, frozen: bool) -> Tensor:
@@ -242,33 +257,19 @@ class Quantizer(nn.Module):
         sane = steps.nan_to_num(1.0).clamp(1e-30, 1e30)
         return torch.from_numpy(step_size(step_index(sane.cpu().double().numpy()))).to(steps)
 
-    def _rows_coded(
-        self,
-        values: dict[str, Tensor],
-        steps: Tensor,
-        previous: dict[str, Tensor] | None,
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def _row_bits(
+        self, values: dict[str, Tensor], steps: Tensor, previous: dict[str, Tensor] | None
+    ) -> Tensor:
         row, cap = self._row_index(values)
-        flat = torch.cat([value.reshape(-1) for value in values.values()])
         before = None
         if previous is not None:
-            earlier = (previous.get(name, torch.zeros_like(v)) for name, v in values.items())
-            before = torch.cat([value.reshape(-1) for value in earlier])
-        seen, bits = coded(flat, steps, self.scales, row, before, cap)
-        pieces = torch.split(seen, [value.numel() for value in values.values()])
-        shaped = {
-            name: piece.view(value.shape)
-            for (name, value), piece in zip(values.items(), pieces, strict=True)
-        }
-        return shaped, bits
+            earlier = {n: previous.get(n, torch.zeros_like(v)) for n, v in values.items()}
+            before = _flat(earlier)
+        return code_length(_flat(values), steps, self.scales, row, before, cap)
 
-    def _picture_coded(
-        self,
-        name: str,
-        value: Tensor,
-        steps: Tensor,
-        before: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _picture_bits(
+        self, name: str, value: Tensor, steps: Tensor, before: Tensor | None
+    ) -> Tensor:
         step, cap = self._along_rows(name, steps), self.cap[name] + 0.49
         exact = value / step
         if self.capped:
@@ -285,7 +286,7 @@ class Quantizer(nn.Module):
         else:
             earlier = _rounded(before / step)
             nats = picture_nats(exact - earlier, symbols - earlier, weights, scales)
-        return symbols * step, nats * _LOG2E
+        return nats * _LOG2E
 
     def _frequency_scales(self, name: str) -> Tensor:
         return self.frequency_scales[list(self.dct_sides).index(name)]
@@ -323,6 +324,10 @@ class Quantizer(nn.Module):
             symbols = (np.sign(exact) * magnitude).astype(np.int32)
             tensors.append(QTensor(spec, symbols, steps))
         return tensors
+
+
+def _flat(values: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values.values()])
 
 
 def _rounded(exact: Tensor) -> Tensor:

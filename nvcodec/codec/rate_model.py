@@ -19,26 +19,57 @@ _CHUNK_VALUES = 1 << 16
 """A dozen vectors of this size fit into a CPU's cache."""
 
 
-def coded(
+def as_decoded(values: Tensor, step: Tensor, cap: Tensor | None = None) -> Tensor:
+    """Return values as a decoder would see them, rounded with the gradient of the identity.
+
+    step and cap, which bounds the magnitudes of symbols, have a shape that broadcasts to theirs.
+    """
+    seen: Tensor = _AsDecoded.apply(values, step, cap)  # type: ignore[no-untyped-call]
+    return seen
+
+
+class _AsDecoded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, step: Tensor, cap: Tensor | None) -> Tensor:
+        exact = values / step
+        inside = None if cap is None else exact.abs() <= cap
+        symbols = _capped(exact, cap).round()
+        rounding = None
+        if ctx.needs_input_grad[1]:
+            rounding = symbols - (exact if inside is None else exact * inside)
+        ctx.save_for_backward(rounding, inside)
+        ctx.step_shape = step.shape
+        return symbols.mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (from_seen,) = gradients
+        rounding, inside = ctx.saved_tensors
+        to_step = None
+        if rounding is not None:
+            to_step = (from_seen * rounding).sum_to_size(ctx.step_shape)
+        return from_seen if inside is None else from_seen * inside, to_step, None
+
+
+def code_length(
     values: Tensor,
     steps: Tensor,
     scales: Tensor,
     row: Tensor,
     before: Tensor | None = None,
     cap: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return values (n,) as a decoder would see them, and their code length in bits (scalar).
+) -> Tensor:
+    """Return the code length in bits (scalar) of the symbols of values (n,).
 
     Value i has the step steps[row[i]] and the Laplace scale scales[row[i]], in steps, which gets no
-    gradient. Symbols are value / step, rounded with the gradient of the identity; cap bounds their
-    magnitude. With before the code length is that of the difference to round(before / step). Its
-    gradient is that of value / step before it is rounded: see `Quantizer.forward`.
+    gradient. With before the code length is that of the difference to round(before / step). Its
+    gradient is that of value / step before it is rounded: see `Quantizer.bits`.
     """
-    seen, bits = _Coded.apply(values, steps, scales, row, before, cap)  # type: ignore[no-untyped-call]
-    return seen, bits
+    bits: Tensor = _CodeLength.apply(values, steps, scales, row, before, cap)  # type: ignore[no-untyped-call]
+    return bits
 
 
-class _Coded(torch.autograd.Function):
+class _CodeLength(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -48,41 +79,37 @@ class _Coded(torch.autograd.Function):
         row: Tensor,
         before: Tensor | None,
         cap: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         step = steps.index_select(0, row)
         exact = values / step
         inside = None if cap is None else exact.abs() <= cap
-        capped = exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
-        symbols = capped.round()
-        weighed, rounded, change = capped, symbols, exact
+        capped = _capped(exact, cap)
+        weighed, rounded, change = capped, capped.round(), exact
         if before is not None:
             exact_before = before / step
             earlier = exact_before.round()
-            weighed, rounded, change = capped - earlier, symbols - earlier, exact - exact_before
+            weighed, rounded, change = capped - earlier, rounded - earlier, exact - exact_before
         nats, slope = laplace_nats(weighed, rounded, scales, row)
-        rounding = symbols - (exact if inside is None else exact * inside)
-        ctx.save_for_backward(step, rounding, change, slope, row, inside)
+        ctx.save_for_backward(step, change, slope, row, inside)
         ctx.n_rows = len(steps)
         ctx.steady = before is not None
-        return symbols * step, nats.sum() * _LOG2E
+        return nats.sum() * _LOG2E
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from_seen, from_bits = gradients
-        step, rounding, change, slope, row, inside = ctx.saved_tensors
-        per_nat = from_bits * _LOG2E
-        slope = slope * per_nat if inside is None else slope * per_nat * inside
-        by_rate = slope / step
-        to_steps = from_seen * rounding - by_rate * change
-        zeros = torch.zeros(ctx.n_rows, dtype=step.dtype, device=step.device)
-        return (
-            (from_seen if inside is None else from_seen * inside) + by_rate,
-            zeros.index_add(0, row, to_steps),
-            None,
-            None,
-            -by_rate if ctx.steady else None,
-            None,
-        )
+        (from_bits,) = gradients
+        step, change, slope, row, inside = ctx.saved_tensors
+        slope = slope * (from_bits * _LOG2E)
+        by_value = (slope if inside is None else slope * inside).div_(step)
+        to_steps = None
+        if ctx.needs_input_grad[1]:
+            zeros = torch.zeros(ctx.n_rows, dtype=step.dtype, device=step.device)
+            to_steps = zeros.index_add(0, row, -by_value * change)
+        return by_value, to_steps, None, None, -by_value if ctx.steady else None, None
+
+
+def _capped(exact: Tensor, cap: Tensor | None) -> Tensor:
+    return exact if cap is None else torch.minimum(torch.maximum(exact, -cap), cap)
 
 
 def level_nats(exact: Tensor, rounded: Tensor, scales: Tensor, level: Tensor) -> Tensor:

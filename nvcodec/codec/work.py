@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import astuple, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ from nvcodec.video.frames import InputFormat, VideoInfo
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.masks import Hidden, fill_hidden
 from nvcodec.video.reader import OWN_FORMAT, open_video
+from nvcodec.workers import spread
 
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
@@ -513,11 +515,21 @@ class EncodeWork:
         self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
     ) -> tuple[QualityMeter, float]:
         """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        meter = QualityMeter(self.source.info.bit_depth, with_ms_ssim=with_ms_ssim)
-        with VideoFile(data, device=self.device.type, bit_depth=meter.bit_depth) as video:
-            for i, frame in enumerate(video.drawn(range(len(video)))):
-                self._meet(meter, frame, i)
-                self.listener(Progress(stage="verify", done=i + 1, total=len(video), unit="frame"))
+        depth = self.source.info.bit_depth
+        meter = QualityMeter(depth)
+
+        def measured(numbered: tuple[int, Frame]) -> QualityMeter:
+            of_one = QualityMeter(depth, with_ms_ssim=with_ms_ssim)
+            self._meet(of_one, numbered[1], numbered[0])
+            return of_one
+
+        with VideoFile(data, device=self.device.type, batch=None, bit_depth=depth) as video:
+            drawn = enumerate(video.drawn(range(len(video))))
+            while together := list(islice(drawn, video.batch)):
+                for of_one in spread(measured, together, torch.get_num_threads()):
+                    meter.join(of_one)
+                done = len(meter.psnr_per_frame_db)
+                self.listener(Progress(stage="verify", done=done, total=len(video), unit="frame"))
             if len(meter.psnr_per_frame_db) != len(self.source.frames):
                 raise VerificationError("the file decodes to another number of frames")
             tracks = [(t.header, list(t.packets)) for t in video.stream.extras.tracks]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvcodec.models.looking import look, where
+from nvcodec.models.looking import enlarge, look, where
 from nvcodec.models.tracks import blurred, change, count_track_steps, falling, robust, tracks
+from nvcodec.workers import n_at_once, operation_threads, spread
 
 _FEWEST, _MOST = 160, 320
 """Samples along the longer side of the luma that is looked at last: half of those of the frame
@@ -20,7 +21,7 @@ _LOOKS = ((2, 3.0, 1.0), (2, 1.5, 1.0), (1, 1.5, 0.3), (1, 0.0, 0.3))
 """By how much samples are larger, the deviation of a blur in them, and the weight of smoothness,
 coarse to fine. A flow that changes little from frame to frame and cell to cell costs few bits, and
 what tracks have gathered on their way must go."""
-_STEPS = 80
+_STEPS = 50
 _PICTURE_LR, _FLOW_LR, _MASK_LR = 0.03, 0.004, 0.1
 _MASK_SMOOTHNESS, _MASK_SIZE, _FRONT_SIZE = 0.03, 0.03, 0.02
 """Weights of a mask's changes beside those of a flow, of its values, and of the share of the front:
@@ -113,6 +114,7 @@ class _Scene:
         go_on: Callable[[int], bool],
     ) -> bool:
         """Make the steps of one look; tell whether to go on."""
+        n_threads = n_at_once(self.frames.device)
         scale = larger * self.coarse if deviation else 1
         parts = torch.split(self.frames, _FRAMES_AT_ONCE)
         seen = torch.cat([blurred(part, scale, deviation) for part in parts])
@@ -131,31 +133,50 @@ class _Scene:
             for tensor in tensors:
                 tensor.requires_grad_()
         schedule = falling(optimizer, _STEPS)
-        everything = torch.arange(len(seen), device=seen.device)
-        for step in range(_STEPS):
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                for part in torch.split(everything, _FRAMES_AT_ONCE):
-                    error = self._error(part, seen[part]) / seen.numel()
-                    error.backward()  # type: ignore[no-untyped-call]
-                (smoothness * self._roughness()).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            if not go_on(n_done + step + 1):
-                return False
+        n_parts = n_threads * math.ceil(len(seen) / (n_threads * _FRAMES_AT_ONCE))
+        parts = torch.arange(len(seen), device=seen.device).tensor_split(n_parts)
+        # Between the looks are small operations, which one thread ends sooner than several.
+        with operation_threads(1):
+            for step in range(_STEPS):
+                optimizer.zero_grad()
+                with torch.enable_grad():
+                    (smoothness * self._roughness()).backward()  # type: ignore[no-untyped-call]
+                slopes = spread(lambda part: self._slopes(part, seen), parts, n_threads)
+                for part, (of_pictures, of_frames) in zip(parts, slopes, strict=True):
+                    for picture, slope in zip(self.pictures, of_pictures, strict=True):
+                        picture.grad = slope if picture.grad is None else picture.grad.add_(slope)
+                    for tensor, slope in zip(self._of_frames(), of_frames, strict=True):
+                        assert tensor.grad is not None
+                        tensor.grad[part] += slope
+                optimizer.step()
+                schedule.step()
+                if not go_on(n_done + step + 1):
+                    return False
         return True
 
-    def _error(self, part: Tensor, seen: Tensor) -> Tensor:
-        """Return how far some frames are from what is drawn, with the cost of the front."""
+    def _of_frames(self) -> list[Tensor]:
+        """Return what every frame has an entry of: flows and mask."""
+        return self.flows if self.mask is None else [*self.flows, self.mask]
+
+    @torch.enable_grad()
+    def _slopes(self, part: Tensor, seen: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the gradients of the error of some frames to the pictures, and to their entries.
+
+        The error is how far they are from what is drawn, with the cost of the front.
+        """
         size = (seen.shape[2], seen.shape[3])
-        back, *front = (
-            look(picture, where(self.maps[part], flow[part], size))
-            for picture, flow in zip(self.pictures, self.flows, strict=True)
-        )
-        if self.mask is None:
-            return robust(back - seen).sum()
-        share = front_share(F.interpolate(self.mask[part], size, mode="bilinear"))
-        return robust(torch.lerp(back, front[0], share) - seen).sum() + _FRONT_SIZE * share.sum()
+        pictures = [picture.detach().requires_grad_() for picture in self.pictures]
+        entries = [tensor.detach()[part].requires_grad_() for tensor in self._of_frames()]
+        drawn = [
+            look(picture, where(self.maps[part], flow, size))
+            for picture, flow in zip(pictures, entries, strict=False)
+        ]
+        if self.mask is not None:
+            drawn.append(enlarge(entries[-1], size))
+        with torch.no_grad():
+            given = _error_slopes(drawn, seen[part], 1 / seen.numel())
+        slopes = torch.autograd.grad(drawn, [*pictures, *entries], given)
+        return slopes[: len(pictures)], slopes[len(pictures) :]
 
     def _roughness(self) -> Tensor:
         total = torch.stack([_roughness(flow) for flow in self.flows]).sum()
@@ -163,6 +184,25 @@ class _Scene:
             total = total + _MASK_SMOOTHNESS * _roughness(self.mask)
             total = total + _MASK_SIZE * self.mask.abs().mean()
         return total
+
+
+def _error_slopes(drawn: list[Tensor], seen: Tensor, weight: float) -> list[Tensor]:
+    """Return the gradients of `robust` errors, and of the cost of a front, to what is drawn.
+
+    That is one picture, or back, front and mask. By hand, as it takes fewer passes.
+    """
+    back, *layers = drawn
+    if not layers:
+        difference = back - seen
+        return [difference / robust(difference) * weight]
+    front, mask = layers
+    share, apart = front_share(mask), front - back
+    difference = torch.addcmul(back, apart, share).sub_(seen)
+    of_both = robust(difference).reciprocal_().mul_(difference).mul_(weight)
+    of_front = of_both * share
+    of_share = apart.mul_(of_both).add_(weight * _FRONT_SIZE)
+    of_mask = of_share.mul_(share.mul_(1 - share)).mul_(_MASK_SLOPE)
+    return [of_both.sub_(of_front), of_front, of_mask]
 
 
 def _roughness(flow: Tensor) -> Tensor:

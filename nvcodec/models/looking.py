@@ -24,21 +24,37 @@ def where(maps: Tensor, flow: Tensor | None, size: tuple[int, int]) -> Tensor:
     kind = maps.device, torch.promote_types(maps.dtype, torch.float32)
     y, x = _centres(height, *kind), _centres(width, *kind)
     with torch.autocast(maps.device.type, enabled=False):
-        along, down, shift = maps.to(x.dtype).unbind(2)
-        rows = torch.stack([y * down[..., None] + shift[..., None], y.new_ones(n, 2, height)], 3)
-        columns = torch.stack([x.new_ones(n, 2, width), x * along[..., None]], 2)
+        # All x come before all y, so that frames lie below each other in memory.
+        along, down, shift = maps.to(x.dtype).transpose(0, 1).unbind(2)
+        rows = torch.stack([y * down[..., None] + shift[..., None], y.new_ones(2, n, height)], 3)
+        columns = torch.stack([x.new_ones(2, n, width), x * along[..., None]], 2)
         if flow is not None:
             from_rows = _interpolation(flow.shape[2], height, *kind)
             from_columns = _interpolation(flow.shape[3], width, *kind).T
-            rows = torch.cat([from_rows @ flow.to(x.dtype), rows], 3)
-            columns = torch.cat([from_columns.expand(n, 2, -1, -1), columns], 2)
-        return (rows @ columns).permute(0, 2, 3, 1)
+            rows = torch.cat([from_rows @ flow.to(x.dtype).transpose(0, 1), rows], 3)
+            columns = torch.cat([from_columns.expand(2, n, -1, -1), columns], 2)
+        return (rows @ columns).permute(1, 2, 3, 0)
+
+
+def enlarge(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (..., h, w) interpolated linearly between the centres of cells, to (..., *size).
+
+    PyTorch's own function takes four times as long with its gradient.
+    """
+    kind = cells.device, cells.dtype
+    rows = _interpolation(cells.shape[-2], size[0], *kind)
+    return rows @ cells @ _interpolation(cells.shape[-1], size[1], *kind).T
 
 
 def look(canvas: Tensor, places: Tensor) -> Tensor:
     """Return what is seen of a canvas (C, h, w) at places (B, H, W, 2): (B, C, H, W)."""
-    pictures = canvas[None].expand(len(places), -1, -1, -1)
     places = places.to(canvas.dtype)
+    if len(canvas) == 1:
+        # As one tall frame: PyTorch makes a gradient to the canvas for every frame by itself.
+        tall = places.flatten(0, 1)[None]
+        seen = F.grid_sample(canvas[None], tall, padding_mode="border", align_corners=False)
+        return seen.view(len(places), 1, *places.shape[1:3])
+    pictures = canvas[None].expand(len(places), -1, -1, -1)
     return F.grid_sample(pictures, places, padding_mode="border", align_corners=False)
 
 

@@ -182,7 +182,7 @@ def with_new_weights(data: bytes, seed: int) -> bytes:
 
 
 def _new_weights(segment: Segment, header: StreamHeader, seed: int) -> tuple[list[QTensor], bytes]:
-    from nvcodec.codec.decoder import empty_model
+    from nvcodec.codec.contents import empty_model
     from nvcodec.codec.quantize import tensor_specs
 
     specs, predicts = tensor_specs(empty_model(segment, header, TINY)), segment.header.predicts

@@ -29,7 +29,7 @@ from nvcodec.bitstream.header import (
     unpack_stream,
 )
 from nvcodec.bitstream.tensors import QTensor, canonical, pack_tensors, tensors_sha256
-from nvcodec.codec.decoder import empty_model
+from nvcodec.codec.contents import empty_model
 from nvcodec.codec.quantize import tensor_specs
 from nvcodec.errors import (
     BitstreamError,

@@ -1,6 +1,6 @@
-"""Clips of a batch on threads of their own, to train on them and to draw them.
+"""Clips and frames on threads of their own: to look at them, to train on them, to draw them.
 
-Splitting the batch beats splitting every operation, as PyTorch does by itself: threads then meet
+Splitting a batch beats splitting every operation, as PyTorch does by itself: threads then meet
 once a step instead of a thousand times, which also bears other programs on the machine. What a step
 does for all clips at once are many small operations, which one thread ends sooner than two can
 agree on them.
@@ -8,6 +8,7 @@ agree on them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -98,3 +99,21 @@ class Workers:
 def shared_workers(n_workers: int, process_id: int) -> Workers:
     """Return threads that all of this process share; a forked one has none of its parent's."""
     return Workers(n_workers)
+
+
+def n_at_once(device: torch.device) -> int:
+    """Return how many threads work on tensors of a device: one a core, one for a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def spread(work: Callable[[In], Out], parts: Sequence[In], n: int) -> Iterator[Out]:
+    """Yield what `work` makes of the parts, in their order, n at a time (see `n_at_once`).
+
+    Modes such as `torch.inference_mode` are those of a thread: `work` sets them itself.
+    """
+    for first in range(0, len(parts), n):
+        together = parts[first : first + n]
+        if len(together) == 1:
+            yield run(work, together[0])
+        else:
+            yield from shared_workers(n, os.getpid()).map(work, together)
