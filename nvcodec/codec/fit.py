@@ -362,7 +362,7 @@ class Fit:
             latents, latent_bits = latents_as_decoded(
                 self.model, self.quantizer, clips, self.n_clips, frozen=self.frozen
             )
-            latent_loss = per_bit * latent_bits
+            latent_loss = per_bit * latent_bits if latents else None
         else:
             named = dict(self.model.named_parameters())
             values = {k: p * self.masks[k] if k in self.masks else p for k, p in named.items()}
