@@ -44,7 +44,7 @@ from nvcodec.media import Timing
 from nvcodec.models.base import VideoModel
 from nvcodec.models.layers import to_samples
 from nvcodec.video.forms import Frame, planes_to_rgb
-from nvcodec.workers import run, shared_workers
+from nvcodec.workers import n_at_once, run, shared_workers
 
 T = TypeVar("T")
 DEFAULT_BATCH = 1
@@ -113,8 +113,7 @@ class VideoFile:
         self.info = video_info(self.stream)
         self.bit_depth = self.info.bit_depth if bit_depth is None else bit_depth
         self.device = pick_device(device)
-        n_cores = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self.batch = min(n_cores, _MOST_AT_ONCE) if batch is None else batch
+        self.batch = min(n_at_once(self.device), _MOST_AT_ONCE) if batch is None else batch
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to samples."""
         self._loaded: tuple[int, VideoModel] | None = None
