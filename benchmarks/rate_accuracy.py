@@ -33,7 +33,7 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
     plan = work.plan()
     assert plan.max_bytes is not None
     fit = work.make_fit(plan)
-    work.run(fit, None, {})
+    work.run(fit)
     assert fit.bits is not None
     estimate_bytes = (fit.bits + fit.rate.overhead_bits) / 8
     tensors = fit.quantized()

@@ -24,6 +24,7 @@ from nvcodec.events import Event, Listener, Log, Progress, Result
 
 _JSON_INTERVAL_S = 0.5
 _FIRST_LINE_S = 2.0
+_MOST_SHOWN = 12
 _PLAIN_WIDTH = 200
 """Columns where the output is no terminal: wide enough that no table is cut."""
 
@@ -251,6 +252,7 @@ def _show_plan(console: Console, v: dict[str, Any]) -> None:
         *_framing(v),
         ("network", _network(v)),
         ("", _config(v)),
+        *_scenes(v),
         *_encoder(v),
         ("file", f"at most {_size(v['expected_bytes'])}, {v['expected_bpp']:.4f} bpp"
                  f"{_video_only(copied)}{_copied(v, 'of ')}"),
@@ -274,6 +276,15 @@ def _framing(v: dict[str, Any]) -> list[tuple[str, str]]:
     return [("truth", f"the source changed: {', '.join(words)}")] if words else []
 
 
+def _scenes(v: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row of the scenes that have networks of their own, if there are several."""
+    firsts = v["scenes"]
+    if len(firsts) == 1:
+        return []
+    shown = ", ".join(map(str, firsts[:_MOST_SHOWN])) + ", ..." * (len(firsts) > _MOST_SHOWN)
+    return [("scenes", f"{len(firsts)}, from frames {shown}")]
+
+
 def _before_rounding(v: dict[str, Any]) -> list[tuple[str, str]]:
     if v["float_psnr_db"] is None:
         return []
@@ -293,6 +304,7 @@ def _show_encode(console: Console, v: dict[str, Any]) -> None:
         ("rate", f"{v['bpp']:.4f} bpp ({target}){_video_only(copied)}"),
         *_quality(v),
         *_before_rounding(v),
+        *_scenes(v),
         ("network", f"{v['arch']}, {v['n_params']:,} parameters, {v['n_steps']:,} steps"),
         ("encoded in", duration(v["encode_s"])),
         ("decodes at", f"{v['decode_fps']:.1f} frames/s ({v['device']})"),

@@ -45,6 +45,7 @@ def make_movie(
     prepare=None,
     options: dict[str, str] | None = None,
     muxing: dict[str, str] | None = None,
+    frames: list[np.ndarray] | None = None,
 ) -> Path:
     """Write a video with tracks.
 
@@ -78,7 +79,7 @@ def make_movie(
             tag(text, given)
         for sound, given in sounds:
             _write_sound(container, sound, given)
-        for i, rgb in enumerate(moving_frames(n_frames, *size)):
+        for i, rgb in enumerate(frames or moving_frames(n_frames, *size)):
             frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=pixel_format)
             frame.pts = i if times is None else times[i]
             frame.time_base = base

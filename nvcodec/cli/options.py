@@ -37,6 +37,7 @@ PLAYERS = ("ffplay", "mpv")
 OPTIMIZERS = ("muon", "soap", "adam")
 CODINGS = ("rd", "ptq")
 COLORS = ("auto", "rgb", "yuv")
+SCENES = ("auto", "none")
 SCHEDULES = ("cosine", "const", "step", "hybrid", "onecycle")
 QUANT_AXES = ("best", "tensor", "0", "1")
 PRUNE_SCOPES = ("global", "layer")
@@ -171,6 +172,12 @@ training_options = _all(
             help="What the network draws: rgb, or the source's own planes, yuv, weighted 6:1:1.",
         ),
         click.option(
+            "--scenes",
+            type=click.Choice(SCENES),
+            default="auto",
+            help="auto: a network for each scene between cuts; none: one for all.",
+        ),
+        click.option(
             "--side-weight", type=float, default=0.0, help="Weight of lower-resolution heads."
         ),
         click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", help="How to."),
@@ -292,7 +299,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         psnr=given.get("psnr"),
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color", "corrections"]
-    names += ["side_weight"]
+    names += ["scenes", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
     names += ["lr_start", "lr_powers", "lr_steps"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]

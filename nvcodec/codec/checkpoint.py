@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from nvcodec.codec.plan import Plan
 from nvcodec.errors import UsageError
 
 _KEY = "nvcodec"
+_FILE = "file."
+"""Names the files of finished scenes, before their number."""
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -33,10 +35,37 @@ def plan_key(plan: Plan, frames_sha256: str) -> dict[str, Any]:
     return key | {"frames_sha256": frames_sha256, "n_threads": torch.get_num_threads()}
 
 
-def save_checkpoint(path: Path, fit: Fit, key: dict[str, Any]) -> None:
-    """Write the state of `fit` so that a crash leaves the old or the new checkpoint."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in state_tensors(fit).items()}
-    storage.write_atomic(path, save(tensors, metadata={_KEY: json.dumps(key)}))
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where the state of a run is kept, and what stays the same while a scene is trained."""
+
+    path: Path
+    key: dict[str, Any]
+    """All that must be equal for the run to be continued, and what is known of finished scenes."""
+    files: tuple[bytes, ...] = ()
+    """Of the scenes that are finished."""
+
+    def save(self, fit: Fit | None) -> None:
+        """Write the state of `fit`, if there is one; a crash leaves the old or the new one."""
+        tensors = {
+            f"{_FILE}{i}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            for i, data in enumerate(self.files)
+        }
+        if fit is not None:
+            state = state_tensors(fit).items()
+            tensors |= {k: v.detach().cpu().contiguous() for k, v in state}
+        storage.write_atomic(self.path, save(tensors, metadata={_KEY: json.dumps(self.key)}))
+
+
+def finished_files(tensors: dict[str, Tensor]) -> tuple[bytes, ...]:
+    """Return the files of finished scenes from what `read_checkpoint` returns."""
+    n_files = sum(name.startswith(_FILE) for name in tensors)
+    return tuple(tensors[f"{_FILE}{i}"].numpy().tobytes() for i in range(n_files))
+
+
+def holds_fit(tensors: dict[str, Tensor]) -> bool:
+    """Tell whether there is the state of a scene in them that is not finished."""
+    return any(not name.startswith(_FILE) for name in tensors)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,20 @@ import torch
 from nvcodec import storage
 from nvcodec.bitstream.extras import track_bytes
 from nvcodec.bitstream.header import add_tracks
-from nvcodec.codec.checkpoint import check_key, checkpoint_path, plan_key, read_checkpoint
+from nvcodec.codec.by_scene import encode_to_quality, encode_to_size, plan_scenes
+from nvcodec.codec.checkpoint import checkpoint_path
 from nvcodec.codec.device import pick_device
-from nvcodec.codec.fit import Fit
-from nvcodec.codec.fit_state import load_state_tensors
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
-from nvcodec.codec.quality import encode_to_psnr
 from nvcodec.codec.team import ALONE, join
 from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
 from nvcodec.errors import UsageError
-from nvcodec.events import Listener, Log, ignore
+from nvcodec.events import Listener, ignore
 from nvcodec.video.frames import InputFormat
 from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.masks import Hidden
 from nvcodec.video.reader import OWN_FORMAT
-
-_FINISH_RESERVE = 0.9
-"""Share of a time limit that is left for training after the measured cost of the final proof."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +68,30 @@ class EncodeResult:
     device: str
     framing: Framing
     """What was changed of the source before it counted as the truth."""
+    scenes: list[int]
+    """First frame of each scene that has a network of its own."""
 
 
-def describe_plan(plan: Plan, device: torch.device, seconds: float) -> dict[str, Any]:
-    """Return a plan as plain values for printing."""
+def describe_plans(plans: Sequence[Plan], device: torch.device, seconds: float) -> dict[str, Any]:
+    """Return the plans of all scenes as plain values for printing: the longest one's, and sums."""
+    plan = max(plans, key=lambda plan: plan.n_frames)
+    n_frames = sum(plan.n_frames for plan in plans)
+    expected_bytes = sum(plan.expected_bytes for plan in plans)
+    firsts = accumulate((plan.n_frames for plan in plans[:-1]), initial=0)
     return {
         "arch": plan.arch,
         "color": plan.fit.color,
         "config": asdict(plan.config),
-        "frames": plan.n_frames,
+        "frames": n_frames,
+        "scenes": list(firsts),
         "width": plan.width,
         "height": plan.height,
-        "parameters": plan.n_params,
+        "parameters": sum(plan.n_params for plan in plans),
         "encoder_parameters": plan.encoder_params(),
         "mac_per_pixel": plan.macs_per_pixel,
-        "expected_bytes": plan.expected_bytes,
-        "expected_bpp": 8 * plan.expected_bytes / (plan.n_frames * plan.height * plan.width),
-        "steps": plan.fit.n_steps,
+        "expected_bytes": expected_bytes,
+        "expected_bpp": 8 * expected_bytes / (n_frames * plan.height * plan.width),
+        "steps": sum(plan.fit.n_steps for plan in plans),
         "batch": plan.fit.batch,
         "precision": "bfloat16" if plan.fit.bf16 else "float32",
         "device": str(device),
@@ -127,10 +130,12 @@ def dry_run(
         stop=lambda: False,
         initial=initial,
     )
-    plan = work.plan()
-    seconds = work.seconds_per_step(plan) * plan.fit.n_steps
+    planned = plan_scenes(work)
+    longest, plan = max(planned, key=lambda pair: pair[1].n_frames)
+    n_steps = sum(plan.fit.n_steps for _, plan in planned)
+    seconds = min(longest.seconds_per_step(plan) * n_steps, work.options.max_time_s or math.inf)
     audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
-    return describe_plan(plan, picked, min(seconds, plan.fit.max_time_s or math.inf)) | {
+    return describe_plans([plan for _, plan in planned], picked, seconds) | {
         "audio_bytes": audio_bytes,
         "subtitle_bytes": subtitle_bytes,
         "framing": asdict(framing),
@@ -242,13 +247,14 @@ def _encode(
     video, options = work.source, work.options
     checkpoint = None if path is None else checkpoint_path(path)
     if options.target.psnr is not None:
-        plan, fit, data = encode_to_psnr(work, options.target.psnr)
+        trained = encode_to_quality(work, options.target.psnr)
     else:
-        plan, fit, data = _encode_to_size(work, checkpoint, resume, began)
-    data = add_tracks(data, video.extras.tracks)
+        trained = encode_to_size(work, checkpoint, resume, began)
+    plan = trained.plan
+    data = add_tracks(trained.data, video.extras.tracks)
     meter, decode_fps = work.prove(data, with_tracks=True)
     audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
-    unrounded = work.measure_float(fit) if options.coding == "ptq" else None
+    unrounded = work.measure_float(trained.fit) if options.coding == "ptq" else None
     if path is not None and work.team.leads:
         storage.write_atomic(path, data)
     if checkpoint is not None and work.team.leads:
@@ -256,7 +262,7 @@ def _encode(
     return data, EncodeResult(
         n_bytes=len(data),
         bpp=8 * (len(data) - audio_bytes - subtitle_bytes) / video.n_pixels,
-        target_bytes=plan.max_bytes,
+        target_bytes=trained.target_bytes,
         audio_bytes=audio_bytes,
         subtitle_bytes=subtitle_bytes,
         psnr_db=meter.psnr_db,
@@ -268,44 +274,11 @@ def _encode(
         float_ms_ssim=None if unrounded is None else unrounded.ms_ssim,
         arch=plan.arch,
         color=plan.fit.color,
-        n_params=plan.n_params,
-        n_steps=fit.step,
+        n_params=trained.n_params,
+        n_steps=trained.n_steps,
         encode_s=time.perf_counter() - began,
         decode_fps=decode_fps,
         device=str(work.device),
         framing=framing,
+        scenes=[scene.start for scene in trained.scenes],
     )
-
-
-def _encode_to_size(
-    work: EncodeWork, checkpoint: Path | None, resume: bool, began: float
-) -> tuple[Plan, Fit, bytes]:
-    plan = work.plan()
-    saved, state = None, None
-    if resume:
-        if checkpoint is None:
-            raise UsageError("--resume needs an output file")
-        saved, state = read_checkpoint(checkpoint)
-        # Measured, not chosen: a machine that is busier now must not refuse its own checkpoint.
-        bf16 = bool(saved.get("fit", {}).get("bf16"))
-        plan = replace(plan, fit=replace(plan.fit, bf16=bf16))
-    elif checkpoint is not None and checkpoint.exists():
-        message = f"{checkpoint} holds an interrupted run, which starts anew without --resume"
-        work.listener(Log(level="warning", message=message))
-    key = plan_key(plan, work.sha256)
-    key["init_sha256"] = None if work.initial is None else work.initial.sha256
-    key["n_processes"] = work.team.size
-    if checkpoint is not None and saved is not None:
-        check_key(checkpoint, saved, key)
-    # The proof draws every frame once, which costs about a third of a training step of each.
-    step_s = 0.0 if plan.fit.max_time_s is None else work.seconds_per_step(plan)
-    proof_s = step_s * plan.n_frames / plan.fit.batch / 2
-    fit = work.make_fit(plan, prepare=state is None)
-    if plan.fit.max_time_s is not None:
-        left_s = plan.fit.max_time_s - (time.perf_counter() - began) - proof_s
-        fit.limit_time(max(0.1, _FINISH_RESERVE * left_s))
-    if state is not None:
-        load_state_tensors(fit, state)
-        work.listener(Log(level="info", message=f"resumed at step {fit.step}"))
-    work.run(fit, checkpoint if work.team.leads else None, key)
-    return plan, fit, work.finish(plan, fit)

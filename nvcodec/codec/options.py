@@ -20,6 +20,7 @@ AUTO_ARCH = "auto"
 OPTIMIZERS = ("muon", "soap", "adam")
 CODINGS = ("rd", "ptq")
 COLORS = ("auto", "rgb", "yuv")
+SCENES = ("auto", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,9 @@ class EncodeOptions:
     for others."""
     color: str = "auto"
     """What the network draws: "rgb", or "yuv" for the source's own planes; "auto" is "rgb"."""
+    scenes: str = "auto"
+    """"auto" finds cuts, between which scenes have networks of their own; "none" has a single one,
+    as have runs with `n_params` or "ptq"."""
     side_weight: float = 0.0
     """Weight of the heads at lower resolutions, for architectures that have them."""
     optimizer: str = "muon"
@@ -131,6 +135,7 @@ class EncodeOptions:
             ("preset", self.preset, tuple(PRESET_PASSES)),
             ("coding", self.coding, CODINGS),
             ("color", self.color, COLORS),
+            ("scenes", self.scenes, SCENES),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("lr_schedule", self.lr_schedule, SCHEDULES),
             ("quant_axis", self.quant_axis, QUANT_AXES),

@@ -32,7 +32,7 @@ def encode_to_psnr(work: EncodeWork, psnr_db: float) -> tuple[Plan, Fit, bytes]:
     short = max(100, int(_PROBE_SHARE * probe.fit.n_steps))
     probe = replace(probe, fit=replace(probe.fit, n_steps=short))
     fit = work.make_fit(probe)
-    work.run(fit, None, {})
+    work.run(fit)
     reached_db, _ = _measure(work, probe, fit, 0.0)
     bpp = 8 * probe.expected_bytes / work.source.n_pixels
     best: tuple[Plan, Fit, bytes] | None = None
@@ -41,7 +41,7 @@ def encode_to_psnr(work: EncodeWork, psnr_db: float) -> tuple[Plan, Fit, bytes]:
         bpp = _smallest_bpp(work, min(_MAX_BPP, bpp))
         plan = work.plan(Target(bpp=bpp))
         fit = work.make_fit(plan)
-        work.run(fit, None, {})
+        work.run(fit)
         reached_db, data = _measure(work, plan, fit, 0.0)
         message = f"{8 * len(data) / work.source.n_pixels:.4f} bpp gives {reached_db:.2f} dB"
         work.listener(Log(level="info", message=message))

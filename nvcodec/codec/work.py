@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +27,15 @@ from nvcodec.bitstream.extras import (
 from nvcodec.bitstream.header import (
     DRAWS_YUV,
     N_WORDS_BYTES,
+    Segment,
     Stream,
     StreamHeader,
     pack_stream,
+    unpack_stream,
 )
 from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, pack_smallest, tensor_bits
-from nvcodec.codec.checkpoint import save_checkpoint
+from nvcodec.codec.checkpoint import Checkpoint
 from nvcodec.codec.choose import check_color, choose_arch
 from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
@@ -46,6 +48,7 @@ from nvcodec.codec.plan import Plan, make_plan, may_correct, smallest_bytes
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import TOLERANCE, fit_size
+from nvcodec.codec.scenes import split_scenes
 from nvcodec.codec.team import ALONE, Team
 from nvcodec.codec.ycbcr import to_frames
 from nvcodec.depth import RGB, Samples, peak
@@ -70,6 +73,8 @@ _PATIENCE_S = 2.0
 _PREPARATION_SHARE = 0.2
 """Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
+_ROOM = 2
+"""How many times the smallest file a scene must have bytes for, to have a network of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,13 @@ class Source:
         """Return the planes of a frame; the source must have them."""
         assert self.planes is not None
         return tuple(plane[index] for plane in self.planes)
+
+    def part(self, scene: range) -> Source:
+        """Return some of the frames alone, without what lies beside them."""
+        cut = slice(scene.start, scene.stop)
+        info = replace(self.info, display=PLAIN, timing=None, hdr=NO_HDR)
+        planes = None if self.planes is None else tuple(plane[cut] for plane in self.planes)
+        return Source(info, self.frames[cut], self.sha256, planes=planes)
 
     @property
     def memory_bytes(self) -> int:
@@ -160,12 +172,32 @@ def make_file(
     corrections: bytes = b"",
 ) -> bytes:
     """Return the bytes of a whole file with one segment."""
+    arch_id = ARCHITECTURES[plan.arch][0] + (plan.fit.color == "yuv") * DRAWS_YUV
+    segment = pack_segment(
+        arch_id,
+        fields.pack(plan.config),
+        tensors,
+        n_frames=plan.n_frames,
+        corrections=corrections,
+    )
+    return join_segments([segment], info, metadata, extras)
+
+
+def join_segments(
+    segments: Sequence[Segment], info: VideoInfo, metadata: bytes, extras: Extras
+) -> bytes:
+    """Return the bytes of a whole file; its segments follow one another whatever they say."""
+    n_frames = 0
+    placed = []
+    for segment in segments:
+        placed.append(replace(segment, header=replace(segment.header, first_frame=n_frames)))
+        n_frames += segment.header.n_frames
     color = info.color
     header = StreamHeader(
         version_minor=VERSION_MINOR,
-        width=plan.width,
-        height=plan.height,
-        n_frames=plan.n_frames,
+        width=info.width,
+        height=info.height,
+        n_frames=n_frames,
         rate_num=info.frame_rate.numerator,
         rate_den=info.frame_rate.denominator,
         matrix=color.matrix,
@@ -176,20 +208,13 @@ def make_file(
         color_specified=int(color.specified),
         chroma=info.chroma,
         bit_depth=info.bit_depth,
-        n_segments=1,
-    )
-    arch_id = ARCHITECTURES[plan.arch][0] + (plan.fit.color == "yuv") * DRAWS_YUV
-    segment = pack_segment(
-        arch_id,
-        fields.pack(plan.config),
-        tensors,
-        n_frames=plan.n_frames,
-        corrections=corrections,
+        n_segments=len(placed),
     )
     timing = info.timing
     if timing is not None and timing.is_constant(info.frame_rate):
         timing = None
-    return pack_stream(Stream(header, (segment,), metadata, extras, info.display, timing, info.hdr))
+    stream = Stream(header, tuple(placed), metadata, extras, info.display, timing, info.hdr)
+    return pack_stream(stream)
 
 
 class EncodeWork:
@@ -218,6 +243,7 @@ class EncodeWork:
             options = replace(options, analysis="none")
         check_color(options, source.info)
         self.source = source
+        self.hidden = hidden
         self.initial = initial
         self.device = device
         self.listener = listener
@@ -241,26 +267,87 @@ class EncodeWork:
             self.metadata = f"{text} {source.info.codec}".encode()
         # Measured, and all processes must compute alike.
         self.bf16 = team.any(bf16_pays(device))
-        # The encoder network sees frames, so nothing that is hidden may be in them.
-        known = source.frames if hidden is None else fill_hidden(source.frames, hidden)
-        self.frames = torch.from_numpy(known).permute(0, 3, 1, 2).to(device)
-        self.mask = None if hidden is None else torch.from_numpy(~hidden)[:, None].to(device)
-        self.planes: PlaneLoss | None = None
-        if options.color == "yuv":
-            if source.planes is None:
-                raise UsageError("color is yuv, but the video in memory comes without its planes")
-            self.planes = PlaneLoss(source.planes, source.info, device)
+        if options.color == "yuv" and source.planes is None:
+            raise UsageError("color is yuv, but the video in memory comes without its planes")
         self.sha256 = source.sha256
         """Names what is learned: the frames and what is hidden of them."""
+        self.n_steps_before, self.frames_after = 0, 0
+        """Training steps and frames of the scenes before and after this one."""
         if hidden is not None:
             self.sha256 += hashlib.sha256(np.packbits(hidden).tobytes()).hexdigest()
+
+    @cached_property
+    def frames(self) -> torch.Tensor:
+        """What is learned: (N, 3, H, W) on the device, made when it is first asked for."""
+        known = self.source.frames
+        if self.hidden is not None:
+            # The encoder network sees frames, so nothing that is hidden may be in them.
+            known = fill_hidden(known, self.hidden)
+        return torch.from_numpy(known).permute(0, 3, 1, 2).to(self.device)
+
+    @cached_property
+    def mask(self) -> torch.Tensor | None:
+        """Which pixels count (N, 1, H, W); None for all."""
+        if self.hidden is None:
+            return None
+        return torch.from_numpy(~self.hidden)[:, None].to(self.device)
+
+    @cached_property
+    def planes(self) -> PlaneLoss | None:
+        """The planes that are learned in place of the frames; None for these."""
+        if self.options.color != "yuv" or self.source.planes is None:
+            return None
+        return PlaneLoss(self.source.planes, self.source.info, self.device)
+
+    def scenes(self) -> list[range]:
+        """Return the frames of each scene that has a network of its own; all of them are one where
+        the options speak of a single network.
+        """
+        options = self.options
+        whole = range(len(self.source.frames))
+        one = options.scenes == "none" or options.coding != "rd" or self.initial is not None
+        if one or options.n_params is not None:
+            return [whole]
+        n_bytes = None if options.target.psnr is not None else self.max_bytes()
+
+        def suits(n_frames: int) -> bool:
+            least = self._smallest_bytes(n_frames, _EMPTY_FILE_BYTES)
+            return n_bytes is None or n_bytes * n_frames >= _ROOM * least * len(whole)
+
+        return split_scenes(self.source.frames, peak(self.source.info.bit_depth), suits)
+
+    def part(self, scene: range, options: EncodeOptions) -> EncodeWork:
+        """Return the work on one scene."""
+        return EncodeWork(
+            self.source.part(scene),
+            options,
+            device=self.device,
+            keep=Keep(metadata=False),
+            listener=self.listener,
+            stop=self.stop,
+            hidden=None if self.hidden is None else self.hidden[scene.start : scene.stop],
+            team=self.team,
+        )
+
+    def join(self, files: Sequence[bytes]) -> bytes:
+        """Return the file of all scenes from those of each."""
+        segments = [segment for data in files for segment in unpack_stream(data).segments]
+        return join_segments(segments, self.source.info, self.metadata, self.words)
+
+    def max_bytes(self) -> int:
+        """Return the most bytes that the file may have without the copied tracks."""
+        n_frames, height, width, _ = self.source.frames.shape
+        target, rate = self.options.target, self.source.info.frame_rate
+        if target.size is not None and self.track_bytes:
+            return self._video_bytes(target.size)
+        return target.max_bytes(n_frames, height, width, rate)
 
     def plan(self, target: Target | None = None) -> Plan:
         """Plan for the user's target, or for another one."""
         n_frames, height, width, _ = self.source.frames.shape
+        if target is None and self.options.target.size is not None:
+            target = Target(size=self.max_bytes())
         options = self.options if target is None else replace(self.options, target=target)
-        if options.target.size is not None and self.track_bytes:
-            options = replace(options, target=Target(size=self._video_bytes(options.target.size)))
         return make_plan(
             options,
             n_frames=n_frames,
@@ -286,6 +373,10 @@ class EncodeWork:
 
     def overhead_bytes(self) -> int:
         """Return about what a file without tensors weighs: signature, chunks, headers, config."""
+        return _EMPTY_FILE_BYTES + self.bytes_beside()
+
+    def bytes_beside(self) -> int:
+        """Return the bytes of what describes the video, without the copied tracks."""
         words = sum(map(len, pack_extras(self.words)))
         timing = self.source.info.timing
         if timing is not None and not timing.is_constant(self.source.info.frame_rate):
@@ -294,14 +385,17 @@ class EncodeWork:
             words += len(pack_display(self.source.info.display))
         if self.source.info.hdr != NO_HDR:
             words += len(pack_hdr(self.source.info.hdr))
-        return _EMPTY_FILE_BYTES + len(self.metadata) + words
+        return len(self.metadata) + words
 
     def smallest_bytes(self) -> int:
         """Return about the fewest bytes that a file of this architecture can have."""
-        n_frames, height, width, _ = self.source.frames.shape
+        return self._smallest_bytes(len(self.source.frames), self.overhead_bytes())
+
+    def _smallest_bytes(self, n_frames: int, overhead_bytes: int) -> int:
+        _, height, width, _ = self.source.frames.shape
         options = self.options
         return smallest_bytes(
-            options.arch, n_frames, height, width, self.overhead_bytes(), **options.model
+            options.arch, n_frames, height, width, overhead_bytes, **options.model
         )
 
     def file(self, plan: Plan, tensors: list[QTensor], corrections: bytes = b"") -> bytes:
@@ -363,7 +457,7 @@ class EncodeWork:
         share = settings.analysis_share
         return share * best[0] + (1 - share) * best[1]
 
-    def run(self, fit: Fit, checkpoint: Path | None, key: dict[str, Any]) -> None:
+    def run(self, fit: Fit, checkpoint: Checkpoint | None = None) -> None:
         """Train to the end of the schedule; asked to stop, save the state and raise Interrupted."""
         saved_s = shown_s = time.perf_counter()
         while not fit.done:
@@ -374,9 +468,9 @@ class EncodeWork:
             except ResourceError as error:
                 if checkpoint is None or fit.step == 0:
                     raise
-                save_checkpoint(checkpoint, fit, key)
+                checkpoint.save(fit)
                 raise ResourceError(
-                    f"{error}; the last good state is in {checkpoint}, "
+                    f"{error}; the last good state is in {checkpoint.path}, "
                     "from where --resume goes on at a lower rate"
                 ) from error
             if together and fit.batch_loss.one_by_one:
@@ -387,7 +481,7 @@ class EncodeWork:
             now = time.perf_counter()
             if checkpoint is not None and now - saved_s > CHECKPOINT_INTERVAL_S:
                 try:
-                    save_checkpoint(checkpoint, fit, key)
+                    checkpoint.save(fit)
                 except ResourceError as error:
                     self.listener(Log(level="warning", message=f"the state is not saved: {error}"))
                 saved_s = now
@@ -397,17 +491,20 @@ class EncodeWork:
             if not fit.done and self.team.any(self.stop()):
                 if checkpoint is None:
                     raise Interrupted(f"stopped at step {fit.step}; nothing was kept")
-                save_checkpoint(checkpoint, fit, key)
-                raise Interrupted(f"stopped at step {fit.step}; the state is in {checkpoint}")
+                checkpoint.save(fit)
+                raise Interrupted(f"stopped at step {fit.step}; the state is in {checkpoint.path}")
 
     def _show(self, fit: Fit) -> None:
         bits = None if fit.bits is None else fit.bits + fit.rate.overhead_bits
         left = fit.steps_left()
+        # Of the scenes that follow it is only known how long they are.
+        left += round((fit.step + left) * self.frames_after / len(self.source.frames))
+        done = self.n_steps_before + fit.step
         self.listener(
             Progress(
                 stage=fit.stage,
-                done=fit.step,
-                total=fit.step + left,
+                done=done,
+                total=done + left,
                 per_s=1 / fit.step_s,
                 eta_s=left * fit.step_s,
                 psnr_db=fit.psnr_db,
