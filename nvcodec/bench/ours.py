@@ -154,11 +154,14 @@ def describe_own(path: Path) -> dict[str, Any]:
 
 
 def decode_own(path: Path, *, device: str, threads: int) -> Iterator[Any]:
-    """Yield the frames of an .nrv file as it draws them: 8-bit RGB (H, W, 3), or planes."""
+    """Yield the frames of an .nrv file as it draws them: 8-bit RGB (H, W, 3), or planes.
+
+    Each core draws a frame of its own, as with `nvcodec decode`.
+    """
     import torch
 
     from nvcodec.codec.decoder import VideoFile
 
     torch.set_num_threads(threads)
-    with VideoFile(path, device=device) as video:
+    with VideoFile(path, device=device, batch=None) as video:
         yield from video.drawn(range(len(video)), 8)
