@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 import nvcodec
 from nvcodec.codec.options import PRESET_PASSES, EncodeOptions, Target
-from nvcodec.codec.work import KEEP_ALL, EncodeWork, Source, read_source
+from nvcodec.codec.source import KEEP_ALL, Source, read_source
+from nvcodec.codec.work import EncodeWork
 
 CHANGES: dict[str, dict[str, Any]] = {
     "none": {},

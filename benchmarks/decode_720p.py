@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from nvcodec.bitstream.corrections import Corrections, grid_shape, pack_corrections
+from nvcodec.codec.assemble import make_file
 from nvcodec.codec.find_corrections import block_side
 from nvcodec.codec.first_steps import set_first_steps
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan
 from nvcodec.codec.quantize import Quantizer, tensor_specs
-from nvcodec.codec.work import make_file
 from nvcodec.video.frames import VideoInfo, resolve_tags
 
 N_FRAMES, HEIGHT, WIDTH = 132, 720, 1280

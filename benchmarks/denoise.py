@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import nvcodec
 from nvcodec.codec.restore import DENOISE
-from nvcodec.codec.work import Source, read_source
+from nvcodec.codec.source import Source, read_source
 from nvcodec.metrics import QualityMeter
 
 Frames = NDArray[np.uint8]

@@ -16,7 +16,7 @@ import machine
 
 import nvcodec
 from nvcodec.codec.restore import INPAINT
-from nvcodec.codec.work import read_source
+from nvcodec.codec.source import read_source
 from nvcodec.metrics import QualityMeter
 from nvcodec.video.masks import fill_hidden, read_mask
 

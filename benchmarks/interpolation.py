@@ -27,7 +27,8 @@ import torch
 
 import nvcodec
 from nvcodec.codec.interpolate import frames_between
-from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
+from nvcodec.codec.source import Keep, Source, read_source
+from nvcodec.codec.work import EncodeWork
 from nvcodec.depth import RGB
 from nvcodec.events import ignore
 from nvcodec.metrics import QualityMeter

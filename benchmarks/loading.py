@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 import nvcodec
-from nvcodec.codec.work import Source, read_source
+from nvcodec.codec.source import Source, read_source
 
 ROUNDS = 5
 CRF = "30"

@@ -18,7 +18,9 @@ import machine
 from nvcodec.bitstream.tensors import tensor_bits
 from nvcodec.codec.device import pick_device
 from nvcodec.codec.options import EncodeOptions, Target
-from nvcodec.codec.work import KEEP_ALL, EncodeWork, Source, read_source
+from nvcodec.codec.proof import prove
+from nvcodec.codec.source import KEEP_ALL, Source, read_source
+from nvcodec.codec.work import EncodeWork
 from nvcodec.models import ARCHITECTURES
 from nvcodec.video.framing import Framing
 
@@ -43,7 +45,9 @@ def measure(source: Source, options: EncodeOptions) -> dict[str, Any]:
     model_bits = fit.quantizer.count_bits(fit.parameters(), fit.model.steady_names)
     network_bytes = (1 - fit.corrections) * plan.max_bytes
     data = work.finish(plan, fit)
-    meter, _ = work.prove(data, with_ms_ssim=False)
+    meter, _ = prove(
+        data, work.source, device=work.device, listener=work.listener, with_ms_ssim=False
+    )
     return {
         "arch": plan.arch,
         "target_bpp": options.target.bpp,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import nvcodec
-from nvcodec.codec.work import Source, read_source
+from nvcodec.codec.source import Source, read_source
 
 CROP = (1280, 640)
 RECIPES = ("hnerv-paper", "enerv-paper", "nerv-paper", "hnerv-paper-nerv")

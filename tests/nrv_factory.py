@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from nvcodec.bitstream.header import Stream, pack_stream, unpack_stream
+from nvcodec.codec.assemble import make_file
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import make_plan, smallest_bytes
 from nvcodec.codec.quantize import Quantizer, tensor_specs
-from nvcodec.codec.work import make_file
 from nvcodec.models.dct import dct_weights
 from nvcodec.video.frames import VideoInfo, resolve_tags
 

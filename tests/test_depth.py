@@ -16,7 +16,7 @@ from nvcodec import cli
 from nvcodec.codec.batch import BatchLoss
 from nvcodec.codec.restore import restore
 from nvcodec.codec.settings import FitSettings
-from nvcodec.codec.work import read_source
+from nvcodec.codec.source import read_source
 from nvcodec.metrics import QualityMeter, frame_ms_ssim
 from nvcodec.video.color import rgb_to_yuv
 from nvcodec.video.framing import Framing

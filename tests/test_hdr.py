@@ -14,7 +14,8 @@ from nrv_factory import make_nrv
 import nvcodec
 from nvcodec import cli
 from nvcodec.bitstream.header import pack_stream, unpack_stream
-from nvcodec.codec.work import EncodeWork, Keep, read_source
+from nvcodec.codec.source import Keep, read_source
+from nvcodec.codec.work import EncodeWork
 from nvcodec.events import ignore
 from nvcodec.media import NO_HDR, Display, Hdr
 from nvcodec.video.coding import Wish

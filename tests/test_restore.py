@@ -18,7 +18,7 @@ from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.restore import DENOISE, INPAINT
 from nvcodec.codec.settings import FitSettings
-from nvcodec.codec.work import read_source
+from nvcodec.codec.source import read_source
 from nvcodec.errors import Interrupted, UsageError
 from nvcodec.models.hnerv import HNeRV, HNeRVConfig
 from nvcodec.video.framing import Framing

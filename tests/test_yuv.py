@@ -28,7 +28,7 @@ from nvcodec.codec.interpolate import frames_between
 from nvcodec.codec.losses import distortion
 from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.restore import restore
-from nvcodec.codec.work import read_source
+from nvcodec.codec.source import read_source
 from nvcodec.codec.ycbcr import to_codes, to_frames
 from nvcodec.errors import UnsupportedError, UsageError
 from nvcodec.metrics import planes_psnr_db, weighted

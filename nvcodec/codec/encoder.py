@@ -22,8 +22,10 @@ from nvcodec.codec.device import pick_device
 from nvcodec.codec.initial import Initial
 from nvcodec.codec.options import EncodeOptions
 from nvcodec.codec.plan import Plan
+from nvcodec.codec.proof import measure_float, prove
+from nvcodec.codec.source import Keep, Source, read_source
 from nvcodec.codec.team import ALONE, join
-from nvcodec.codec.work import EncodeWork, Keep, Source, read_source
+from nvcodec.codec.work import EncodeWork
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, ignore
 from nvcodec.video.frames import InputFormat
@@ -252,9 +254,11 @@ def _encode(
         trained = encode_to_size(work, checkpoint, resume, began)
     plan = trained.plan
     data = add_tracks(trained.data, video.extras.tracks)
-    meter, decode_fps = work.prove(data, with_tracks=True)
+    meter, decode_fps = prove(
+        data, video, device=work.device, listener=work.listener, with_tracks=True
+    )
     audio_bytes, subtitle_bytes = track_bytes(video.extras.tracks)
-    unrounded = work.measure_float(trained.fit) if options.coding == "ptq" else None
+    unrounded = measure_float(trained.fit, video) if options.coding == "ptq" else None
     if path is not None and work.team.leads:
         storage.write_atomic(path, data)
     if checkpoint is not None and work.team.leads:

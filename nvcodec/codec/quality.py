@@ -7,6 +7,7 @@ from dataclasses import replace
 from nvcodec.codec.fit import Fit
 from nvcodec.codec.options import Target
 from nvcodec.codec.plan import Plan
+from nvcodec.codec.proof import prove
 from nvcodec.codec.work import EncodeWork
 from nvcodec.errors import ResourceError
 from nvcodec.events import Log
@@ -78,7 +79,9 @@ def _measure(work: EncodeWork, plan: Plan, fit: Fit, octaves: float) -> tuple[fl
         data = work.corrected(plan, fit, int(share * plan.max_bytes))
     if data is None:
         data = work.file(plan, fit.quantized(octaves))
-    meter, _ = work.prove(data, with_ms_ssim=False)
+    meter, _ = prove(
+        data, work.source, device=work.device, listener=work.listener, with_ms_ssim=False
+    )
     return meter.psnr_db, data
 
 

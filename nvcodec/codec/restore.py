@@ -17,7 +17,7 @@ from nvcodec import storage
 from nvcodec.codec.decoder import VideoFile
 from nvcodec.codec.encoder import EncodeResult, encode
 from nvcodec.codec.options import EncodeOptions, Target
-from nvcodec.codec.work import read_source
+from nvcodec.codec.source import read_source
 from nvcodec.depth import change_depth
 from nvcodec.errors import UsageError
 from nvcodec.events import Listener, Progress, ignore

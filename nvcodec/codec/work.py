@@ -1,4 +1,4 @@
-"""The stages of one encode that its drivers share: read, plan, fit, round, pack, prove."""
+"""The stages of one encode that its drivers share: plan, fit, round, pack."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from nvcodec import __version__, fields
-from nvcodec.bitstream.container import VERSION_MINOR
+from nvcodec import __version__
 from nvcodec.bitstream.extras import (
     pack_display,
     pack_extras,
@@ -25,19 +21,13 @@ from nvcodec.bitstream.extras import (
     pack_tracks,
 )
 from nvcodec.bitstream.header import (
-    DRAWS_YUV,
     N_WORDS_BYTES,
-    Segment,
-    Stream,
-    StreamHeader,
-    pack_stream,
     unpack_stream,
 )
-from nvcodec.bitstream.segments import pack_segment
 from nvcodec.bitstream.tensors import QTensor, pack_smallest, tensor_bits
+from nvcodec.codec.assemble import join_segments, make_file
 from nvcodec.codec.checkpoint import Checkpoint
 from nvcodec.codec.choose import check_color, choose_arch
-from nvcodec.codec.decoder import VideoFile, to_numpy
 from nvcodec.codec.device import bf16_pays, flushed_denormals
 from nvcodec.codec.evaluate import mean_psnr_db
 from nvcodec.codec.find_corrections import find_corrections
@@ -49,22 +39,15 @@ from nvcodec.codec.plane_loss import PlaneLoss
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.rate import TOLERANCE, fit_size
 from nvcodec.codec.scenes import split_scenes
+from nvcodec.codec.source import Keep, Source
 from nvcodec.codec.team import ALONE, Team
-from nvcodec.codec.ycbcr import to_frames
-from nvcodec.depth import RGB, Samples, peak
-from nvcodec.errors import Interrupted, ResourceError, UsageError, VerificationError
-from nvcodec.events import Listener, Log, Progress, ignore
-from nvcodec.media import NO_EXTRAS, NO_HDR, PLAIN, Extras
-from nvcodec.metrics import QualityMeter
+from nvcodec.depth import peak
+from nvcodec.errors import Interrupted, ResourceError, UsageError
+from nvcodec.events import Listener, Log, Progress
+from nvcodec.media import NO_HDR, PLAIN
 from nvcodec.models import ARCHITECTURES
 from nvcodec.models.base import VideoModel
-from nvcodec.models.layers import to_samples
-from nvcodec.video.forms import Frame, Planes, both_forms
-from nvcodec.video.frames import InputFormat, VideoInfo
-from nvcodec.video.framing import AS_IS, Framing
 from nvcodec.video.masks import Hidden, fill_hidden
-from nvcodec.video.reader import OWN_FORMAT, open_video
-from nvcodec.workers import spread
 
 CHECKPOINT_INTERVAL_S = 60.0
 _PROGRESS_INTERVAL_S = 0.2
@@ -75,146 +58,6 @@ _PREPARATION_SHARE = 0.2
 _EMPTY_FILE_BYTES = 140
 _ROOM = 2
 """How many times the smallest file a scene must have bytes for, to have a network of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A video in memory."""
-
-    info: VideoInfo
-    frames: Samples
-    """(N, H, W, 3) RGB of `info.bit_depth`."""
-    sha256: str
-    extras: Extras = NO_EXTRAS
-    """Tracks, chapters and tags beside the frames."""
-    planes: Planes | None = None
-    """The same frames as Y (N, H, W), Cb and Cr, or Y alone; None where the source is RGB."""
-
-    def planes_of(self, index: int) -> Planes:
-        """Return the planes of a frame; the source must have them."""
-        assert self.planes is not None
-        return tuple(plane[index] for plane in self.planes)
-
-    def part(self, scene: range) -> Source:
-        """Return some of the frames alone, without what lies beside them."""
-        cut = slice(scene.start, scene.stop)
-        info = replace(self.info, display=PLAIN, timing=None, hdr=NO_HDR)
-        planes = None if self.planes is None else tuple(plane[cut] for plane in self.planes)
-        return Source(info, self.frames[cut], self.sha256, planes=planes)
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the frames and their planes take in memory."""
-        return self.frames.nbytes + sum(plane.nbytes for plane in self.planes or ())
-
-    @property
-    def n_pixels(self) -> int:
-        """Pixels of all frames."""
-        n_frames, height, width, _ = self.frames.shape
-        return int(n_frames * height * width)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """What is kept beside the pictures."""
-
-    audio: bool = True
-    subtitles: bool = True
-    metadata: bool = True
-    """Program version, preset, name of the source's codec, chapters and tags."""
-
-
-KEEP_ALL = Keep()
-
-
-def read_source(
-    path: str | Path,
-    *,
-    start: int,
-    count: int | None,
-    keep: Keep = KEEP_ALL,
-    form: InputFormat = OWN_FORMAT,
-    framing: Framing = AS_IS,
-    listener: Listener = ignore,
-) -> Source:
-    """Read a video into memory, and what lies beside it; raise InputError or ResourceError."""
-    frames: list[RGB] = []
-    planes: list[Planes] = []
-    digest = hashlib.sha256()
-    with open_video(path, start=start, count=count, form=form, framing=framing) as reader:
-        try:
-            for frame, parts in reader.with_planes():
-                frames.append(frame)
-                digest.update(frame.tobytes())
-                if parts is not None:
-                    planes.append(parts)
-                    for part in parts:
-                        digest.update(part.tobytes())
-                listener(Progress(stage="read", done=len(frames), total=count or 0, unit="frame"))
-            video: Samples = np.stack(frames)
-            stacked = tuple(np.stack(parts) for parts in zip(*planes, strict=True))
-        except MemoryError as error:
-            raise ResourceError(
-                f"{path} does not fit into memory; encode a part with --start and --frames"
-            ) from error
-        extras = reader.read_extras(audio=keep.audio, subtitles=keep.subtitles, tags=keep.metadata)
-        for warning in reader.warnings:
-            listener(Log(level="warning", message=warning))
-        return Source(reader.info, video, digest.hexdigest(), extras, stacked or None)
-
-
-def make_file(
-    plan: Plan,
-    info: VideoInfo,
-    tensors: list[QTensor],
-    metadata: bytes,
-    extras: Extras = NO_EXTRAS,
-    corrections: bytes = b"",
-) -> bytes:
-    """Return the bytes of a whole file with one segment."""
-    arch_id = ARCHITECTURES[plan.arch][0] + (plan.fit.color == "yuv") * DRAWS_YUV
-    segment = pack_segment(
-        arch_id,
-        fields.pack(plan.config),
-        tensors,
-        n_frames=plan.n_frames,
-        corrections=corrections,
-    )
-    return join_segments([segment], info, metadata, extras)
-
-
-def join_segments(
-    segments: Sequence[Segment], info: VideoInfo, metadata: bytes, extras: Extras
-) -> bytes:
-    """Return the bytes of a whole file; its segments follow one another whatever they say."""
-    n_frames = 0
-    placed = []
-    for segment in segments:
-        placed.append(replace(segment, header=replace(segment.header, first_frame=n_frames)))
-        n_frames += segment.header.n_frames
-    color = info.color
-    header = StreamHeader(
-        version_minor=VERSION_MINOR,
-        width=info.width,
-        height=info.height,
-        n_frames=n_frames,
-        rate_num=info.frame_rate.numerator,
-        rate_den=info.frame_rate.denominator,
-        matrix=color.matrix,
-        primaries=color.primaries,
-        transfer=color.transfer,
-        full_range=int(color.full_range),
-        siting=color.siting + 1,
-        color_specified=int(color.specified),
-        chroma=info.chroma,
-        bit_depth=info.bit_depth,
-        n_segments=len(placed),
-    )
-    timing = info.timing
-    if timing is not None and timing.is_constant(info.frame_rate):
-        timing = None
-    stream = Stream(header, tuple(placed), metadata, extras, info.display, timing, info.hdr)
-    return pack_stream(stream)
 
 
 class EncodeWork:
@@ -579,59 +422,3 @@ class EncodeWork:
         model = fit.network(tensors)
         depth = self.source.info.bit_depth
         return mean_psnr_db(model, self.frames, self.mask, self.planes, depth)
-
-    @torch.inference_mode()
-    def measure_float(self, fit: Fit) -> QualityMeter:
-        """Return the quality of the trained network before it is rounded."""
-        bit_depth = self.source.info.bit_depth
-        meter = QualityMeter(bit_depth)
-        model = deepcopy(fit.model)
-        for name, value in fit.parameters().items():
-            model.get_parameter(name).copy_(value)
-        n_frames, n = len(self.frames), model.clip_frames
-        for first in range(0, n_frames, n):
-            index = torch.arange(first, min(first + n, n_frames), device=self.device)
-            for i, frame in enumerate(self._finish(model(index)), first):
-                self._meet(meter, frame, i)
-        return meter
-
-    def _finish(self, drawn: torch.Tensor) -> Sequence[Frame]:
-        """Return what the network drew as the file will give it."""
-        if self.planes is None:
-            return list(to_numpy(to_samples(drawn, self.source.info.bit_depth)))
-        return to_frames(drawn.float(), self.source.info, self.source.info.bit_depth)
-
-    def _meet(self, meter: QualityMeter, frame: Frame, index: int) -> None:
-        """Compare a frame with the source's, in both forms."""
-        rgb, planes = both_forms(frame, self.source.info)
-        meter.add(rgb, self.source.frames[index])
-        if planes is not None and self.source.planes is not None:
-            meter.add_planes(planes, self.source.planes_of(index), self.source.info.bit_depth)
-
-    def prove(
-        self, data: bytes, *, with_ms_ssim: bool = True, with_tracks: bool = False
-    ) -> tuple[QualityMeter, float]:
-        """Decode the bytes in a fresh decoder; return their quality and the decoding speed."""
-        depth = self.source.info.bit_depth
-        meter = QualityMeter(depth)
-
-        def measured(numbered: tuple[int, Frame]) -> QualityMeter:
-            of_one = QualityMeter(depth, with_ms_ssim=with_ms_ssim)
-            self._meet(of_one, numbered[1], numbered[0])
-            return of_one
-
-        with VideoFile(data, device=self.device.type, batch=None, bit_depth=depth) as video:
-            drawn = enumerate(video.drawn(range(len(video))))
-            while together := list(islice(drawn, video.batch)):
-                for of_one in spread(measured, together, torch.get_num_threads()):
-                    meter.join(of_one)
-                done = len(meter.psnr_per_frame_db)
-                self.listener(Progress(stage="verify", done=done, total=len(video), unit="frame"))
-            if len(meter.psnr_per_frame_db) != len(self.source.frames):
-                raise VerificationError("the file decodes to another number of frames")
-            tracks = [(t.header, list(t.packets)) for t in video.stream.extras.tracks]
-            if with_tracks and tracks != [
-                (t.header, list(t.packets)) for t in self.source.extras.tracks
-            ]:
-                raise VerificationError("the file holds other sound or subtitles than the source")
-            return meter, len(video) / max(video.network_s, 1e-9)
