@@ -1,5 +1,7 @@
 """Conformance C1 and C2 as `nvcodec verify` reports them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from nrv_factory import join_nrv, make_nrv, make_tiny
@@ -9,6 +11,8 @@ import nvcodec
 from nvcodec.codec.inspect import compare_with_reference
 from nvcodec.errors import VerificationError
 from nvcodec.models import ARCHITECTURES
+
+COMMON = sorted((Path(__file__).parent / "vectors" / "common").glob("*.nrv"))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -21,6 +25,15 @@ def test_every_architecture_draws_as_in_float64(arch, batch):
     assert drawn["equal"] >= 0.999
     assert drawn["max_difference"] <= 1
     assert drawn["psnr_db"] >= 75
+
+
+@pytest.mark.parametrize("path", COMMON, ids=lambda path: path.stem)
+def test_common_files_are_drawn_as_in_float64(path):
+    """Coefficients of blocks and corrections included, which the smallest files do not have."""
+    with nvcodec.open(path, device="cpu") as video:
+        drawn = compare_with_reference(video, path.read_bytes())
+    assert drawn["equal"] >= 0.999
+    assert drawn["max_difference"] <= 1
 
 
 def test_verify_reports_the_clauses(tmp_path):
@@ -38,21 +51,21 @@ def test_verify_reports_the_clauses(tmp_path):
 def test_a_coarse_decoder_does_not_conform(tmp_path, monkeypatch):
     """Weights as bfloat16 keeps them: said with what it costs in dB, and exit code 8."""
     data = make_nrv(3, 64, 48)
-    load = nvcodec.VideoFile.load
+    load = nvcodec.codec.decoder.load_tensors
 
-    def coarse(video, number):
-        model = load(video, number)
-        if video.batch == 2:
+    def coarse(model, tensors):
+        load(model, tensors)
+        if coarsely:
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(torch.bfloat16).float()
-        return model
 
-    monkeypatch.setattr(nvcodec.VideoFile, "load", coarse)
-    with (
-        nvcodec.open(data, device="cpu", batch=2) as video,
-        pytest.raises(VerificationError, match=r"needed are 99.9%.* dB between both") as caught,
-    ):
-        compare_with_reference(video, data)
+    coarsely = True
+    monkeypatch.setattr(nvcodec.codec.decoder, "load_tensors", coarse)
+    with nvcodec.open(data, device="cpu", batch=2) as video:
+        video.load(0)
+        coarsely = False
+        with pytest.raises(VerificationError, match=r"needed are 99.9%.* between both") as caught:
+            compare_with_reference(video, data)
     assert caught.value.exit_code == 8
 
 

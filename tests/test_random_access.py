@@ -132,3 +132,16 @@ def test_a_core_that_fails_fails_all(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_one_may_go_to_and_fro_between_scenes(monkeypatch):
+    data = join_nrv(*(make_nrv(2, 48, 32, seed=seed) for seed in range(6)))
+    read, n_read = nvcodec.VideoFile._read, []
+    watched = lambda video, number: n_read.append(number) or read(video, number)  # noqa: E731
+    monkeypatch.setattr(nvcodec.VideoFile, "_read", watched)
+    with nvcodec.open(data, device="cpu") as video:
+        in_order = list(video)
+        assert n_read == list(range(6))
+        for index in (11, 5, 10, 4, 9, 11, 0, 11):
+            np.testing.assert_array_equal(video[index], in_order[index])
+    assert n_read == [*range(6), 0]

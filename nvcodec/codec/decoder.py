@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import threading
 import time
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -44,13 +45,15 @@ from nvcodec.media import Timing
 from nvcodec.models.base import VideoModel
 from nvcodec.models.layers import to_samples
 from nvcodec.video.forms import Frame, planes_to_rgb
-from nvcodec.workers import n_at_once, run, shared_workers
+from nvcodec.workers import n_at_once, spread
 
 T = TypeVar("T")
 DEFAULT_BATCH = 1
 """Frames drawn at once: one takes the least memory."""
 _MOST_AT_ONCE = 4
 """Frames drawn at once where each core draws one of its own."""
+_MOST_LOADED = 4
+"""Networks in memory, so that one may go to and fro between scenes."""
 
 
 def to_numpy(samples: Tensor) -> NDArray[Any]:
@@ -116,8 +119,7 @@ class VideoFile:
         self.batch = min(n_at_once(self.device), _MOST_AT_ONCE) if batch is None else batch
         self.network_s = 0.0
         """Seconds spent so far in the network and the conversion to samples."""
-        self._loaded: tuple[int, VideoModel] | None = None
-        self._corrector: Corrector | None = None
+        self._loaded: OrderedDict[int, tuple[VideoModel, Corrector | None]] = OrderedDict()
         self._clips: dict[int, int] = {}
         self._lock = threading.RLock()
         self._firsts = [segment.header.first_frame for segment in self.stream.segments]
@@ -137,9 +139,9 @@ class VideoFile:
         self.close()
 
     def close(self) -> None:
-        """Free the network's memory; the file may be used again."""
+        """Free the memory of networks; the file may be used again."""
         with self._lock:
-            self._loaded = None
+            self._loaded.clear()
 
     @property
     def timing(self) -> Timing:
@@ -303,35 +305,35 @@ class VideoFile:
         return self._clips[number]
 
     def load(self, number: int) -> VideoModel:
-        """Return the network of a segment, ready to draw; the last one is kept."""
+        """Return the network of a segment, ready to draw; those used last are kept."""
+        return self._load(number)[0]
+
+    def _load(self, number: int) -> tuple[VideoModel, Corrector | None]:
+        """Return the network of a segment and its corrections."""
         with self._lock:
-            if self._loaded is None or self._loaded[0] != number:
-                segment = self.stream.segments[number]
-                model, tensors = read_tensors(segment, self.stream.header, self.limits)
-                # Not by to_empty, for which PyTorch imports a computer algebra system: 1 s.
-                room = {
-                    k: torch.empty(v.shape, dtype=v.dtype) for k, v in model.state_dict().items()
-                }
-                model.load_state_dict(room, assign=True)
-                load_tensors(model, tensors)
-                model = place(model, self.device).eval()
-                model.settle()
-                header = self.stream.header
-                found = read_corrections(segment, header, self.limits)
-                self._corrector = (
-                    None if found is None else Corrector(found, header.height, header.width)
-                )
-                self._loaded = (number, model)
-            return self._loaded[1]
+            if number not in self._loaded:
+                while len(self._loaded) >= _MOST_LOADED:
+                    self._loaded.popitem(last=False)
+                self._loaded[number] = self._read(number)
+            self._loaded.move_to_end(number)
+            return self._loaded[number]
 
-    def correct(self, samples: Tensor, index: Tensor, weight: float = 1.0) -> Tensor:
-        """Return samples (B, 3, H, W) of `bit_depth` with corrections of frames of the segment.
+    def _read(self, number: int) -> tuple[VideoModel, Corrector | None]:
+        segment, header = self.stream.segments[number], self.stream.header
+        model, tensors = read_tensors(segment, header, self.limits)
+        # Not by to_empty, for which PyTorch imports a computer algebra system: 1 s.
+        room = {k: torch.empty(v.shape, dtype=v.dtype) for k, v in model.state_dict().items()}
+        model.load_state_dict(room, assign=True)
+        load_tensors(model, tensors)
+        model = place(model, self.device).eval()
+        model.settle()
+        found = read_corrections(segment, header, self.limits)
+        return model, None if found is None else Corrector(found, header.height, header.width)
 
-        That is the one loaded last; a weight of 1 corrects them fully.
-        """
-        if self._corrector is None:
-            return samples
-        return self._corrector.add(samples, index, self.bit_depth, weight)
+    def correct(self, samples: Tensor, index: Tensor, number: int) -> Tensor:
+        """Return samples (B, 3, H, W) of `bit_depth` with corrections of frames of a segment."""
+        corrector = self._load(number)[1]
+        return samples if corrector is None else corrector.add(samples, index, self.bit_depth)
 
     def draw_between(self, number: int, position: float) -> NDArray[Any]:
         """Return what lies between frames of a segment (H, W, 3); `position` counts from its first.
@@ -339,13 +341,15 @@ class VideoFile:
         Corrections are interpolated linearly.
         """
         moment = torch.tensor([position], dtype=torch.float64, device=self.device)
-        drawn = self.load(number).draw_between(moment)
-        if self._corrector is not None:
+        model, corrector = self._load(number)
+        drawn = model.draw_between(moment)
+        if corrector is not None:
             before, share = int(position), position % 1
             samples = self._samples(drawn)
             for index, weight in ((before, 1 - share), (before + 1, share)):
                 if weight:
-                    samples = self.correct(samples, torch.tensor([index]), weight)
+                    at = torch.tensor([index])
+                    samples = corrector.add(samples, at, self.bit_depth, weight)
             drawn = samples
         return self.to_rgb(drawn, number)[0]
 
@@ -390,7 +394,7 @@ class VideoFile:
         """
         first = self.stream.segments[number].header.first_frame
         with self._lock:
-            model = self.load(number)
+            model, corrector = self._load(number)
             started = time.perf_counter()
 
             def draw(part: list[int]) -> list[T]:
@@ -399,16 +403,14 @@ class VideoFile:
                     if self.draws_yuv(number):
                         return list(finish(model(index), number))
                     samples = model.draw_samples(index, self.bit_depth)
-                    return list(finish(self.correct(samples, index), number))
+                    if corrector is not None:
+                        samples = corrector.add(samples, index, self.bit_depth)
+                    return list(finish(samples, number))
 
-            n_threads = torch.get_num_threads()
-            cuts = self._cuts(number, indices) if self.device.type == "cpu" else []
-            if cuts and n_threads > 1:
-                edges = zip([0, *cuts], [*cuts, len(indices)], strict=True)
-                workers = shared_workers(min(n_threads, len(cuts) + 1), os.getpid())
-                drawn = workers.map(draw, [indices[i:j] for i, j in edges])
-                frames = [frame for part in drawn for frame in part]
-            else:
-                frames = run(draw, indices)
+            n = n_at_once(self.device)
+            cuts = self._cuts(number, indices) if n > 1 else []
+            parts = [indices[i:j] for i, j in pairwise([0, *cuts, len(indices)])]
+            drawn = spread(draw, parts, min(n, len(parts)))
+            frames = [frame for part in drawn for frame in part]
             self.network_s += time.perf_counter() - started
             return frames

@@ -310,6 +310,7 @@ def compare_with_reference(
     with VideoFile(data, device="cpu", limits=video.limits) as exact:
         for number, segment in enumerate(exact.stream.segments):
             model = exact.load(number).double()
+            model.settle()
             first, n_frames = segment.header.first_frame, segment.header.n_frames
             for start in range(0, n_frames, model.clip_frames):
                 index = torch.arange(start, min(start + model.clip_frames, n_frames))
@@ -338,7 +339,7 @@ def _samples(drawn: Tensor, index: Tensor, video: VideoFile, number: int) -> NDA
     """Return all 8-bit samples of what the network of a segment drew, at any precision."""
     if video.draws_yuv(number):
         return _flat(to_frames(drawn, video.info, 8))
-    scaled = video.correct(drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round(), index, 8)
+    scaled = video.correct(drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round(), index, number)
     return _flat(scaled.permute(0, 2, 3, 1).numpy())
 
 
