@@ -92,6 +92,19 @@ def test_two_processes_train_as_one(tmp_path, clip, coding):
     assert difference.max() <= 8
 
 
+def test_two_processes_train_scene_after_scene(tmp_path):
+    first = moving_frames(8, 48, 32)
+    frames = first + [np.ascontiguousarray(255 - frame[::-1]) for frame in first]
+    clip = make_video(tmp_path / "cut.mkv", codec="ffv1", pixel_format="bgr0", frames=frames)
+    out = tmp_path / "out.nrv"
+    codes, said = together("encode", clip, *ENCODE, "--bpp", "2", "-o", out)
+    assert codes == [0, 0], said
+    assert "scene 2 of 2: frames 8 to 15" in said[0][1]
+    with nvcodec.open(out) as video:
+        assert len(video.stream.segments) == 2
+        assert len(video[:]) == 16
+
+
 def test_srun_starts_what_torchrun_does(tmp_path, clip):
     a, b = tmp_path / "a.nrv", tmp_path / "b.nrv"
     args = ("encode", clip, *ENCODE, "--passes", "1", "--coding", "ptq", "--params", "3k")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nvcodec.bitstream.header import unpack_stream
@@ -145,7 +146,10 @@ def encode_to_size(work: EncodeWork, path: Path | None, resume: bool, began: flo
     for number in range(len(done.files), len(scenes)):
         part = work
         if len(scenes) > 1:
-            part = _part(work, scenes[number], done.n_bytes, done.elapsed_s)
+            # Processes of a team round differently, but must plan alike.
+            n_bytes = torch.tensor([done.n_bytes], dtype=torch.float64, device=work.device)
+            agreed = int(work.team.mean([n_bytes])[0])
+            part = _part(work, scenes[number], agreed, done.elapsed_s)
             part.n_steps_before = done.n_steps
         _announce(work, scenes, number)
         plan = part.plan()
