@@ -106,7 +106,7 @@ def test_one_network_where_one_is_asked_for(video):
         {"scenes": "none"},
         {"coding": "ptq"},
         {"n_params": 4000, "target": Target()},
-        {"target": Target(bpp=0.3)},
+        {"target": Target(bpp=0.15)},
     ):
         data, result = nvcodec.encode(video, None, options(**changes), device="cpu")
         assert result.scenes == [0]

@@ -56,7 +56,7 @@ _PATIENCE_S = 2.0
 _PREPARATION_SHARE = 0.2
 """Share of a time limit that may pass before the first step."""
 _EMPTY_FILE_BYTES = 140
-_ROOM = 2
+_ROOM = 1.1
 """How many times the smallest file a scene must have bytes for, to have a network of its own."""
 
 
@@ -151,7 +151,9 @@ class EncodeWork:
         one = options.scenes == "none" or options.coding != "rd" or self.initial is not None
         if one or options.n_params is not None:
             return [whole]
-        n_bytes = None if options.target.psnr is not None else self.max_bytes()
+        n_bytes = None
+        if options.target.psnr is None:
+            n_bytes = self.max_bytes() - self.bytes_beside()
 
         def suits(n_frames: int) -> bool:
             least = self._smallest_bytes(n_frames, _EMPTY_FILE_BYTES)
