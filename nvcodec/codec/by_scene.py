@@ -101,12 +101,9 @@ def _read_done(
 
 def plan_scenes(work: EncodeWork) -> list[tuple[EncodeWork, Plan]]:
     """Return the work and the plan of every scene, as if files met their targets exactly."""
-    scenes = work.scenes()
-    if len(scenes) == 1:
-        return [(work, work.plan())]
     planned: list[tuple[EncodeWork, Plan]] = []
     n_bytes = 0
-    for scene in scenes:
+    for scene in work.scenes():
         part = _part(work, scene, n_bytes, 0.0)
         planned.append((part, part.plan()))
         n_bytes += planned[-1][1].expected_bytes
@@ -118,7 +115,7 @@ def encode_to_quality(work: EncodeWork, psnr_db: float) -> Trained:
     scenes = work.scenes()
     done = _Done()
     for number, scene in enumerate(scenes):
-        part = work if len(scenes) == 1 else _part(work, scene, 0, 0.0)
+        part = _part(work, scene, 0, 0.0)
         _announce(work, scenes, number)
         plan, fit, data = encode_to_psnr(part, psnr_db)
         done = done.add(data, plan, fit, 0.0)
@@ -144,13 +141,11 @@ def encode_to_size(work: EncodeWork, path: Path | None, resume: bool, began: flo
     if path is not None and saved is not None:
         done = _read_done(path, saved, state, scenes)
     for number in range(len(done.files), len(scenes)):
-        part = work
-        if len(scenes) > 1:
-            # Processes of a team round differently, but must plan alike.
-            n_bytes = torch.tensor([done.n_bytes], dtype=torch.float64, device=work.device)
-            agreed = int(work.team.mean([n_bytes])[0])
-            part = _part(work, scenes[number], agreed, done.elapsed_s)
-            part.n_steps_before = done.n_steps
+        # Processes of a team round differently, but must plan alike.
+        n_bytes = torch.tensor([done.n_bytes], dtype=torch.float64, device=work.device)
+        agreed = int(work.team.mean([n_bytes])[0])
+        part = _part(work, scenes[number], agreed, done.elapsed_s)
+        part.n_steps_before = done.n_steps
         _announce(work, scenes, number)
         plan = part.plan()
         if saved is not None:
@@ -200,8 +195,13 @@ def _start(work: EncodeWork, plan: Plan, state: dict[str, Tensor] | None, began:
 
 
 def _part(work: EncodeWork, scene: range, n_bytes: int, elapsed_s: float) -> EncodeWork:
-    """Return the work on a scene, after others that took so many bytes and seconds."""
+    """Return the work on a scene, after others that took so many bytes and seconds.
+
+    That on all of the video is `work` itself.
+    """
     n_frames = len(work.source.frames)
+    if len(scene) == n_frames:
+        return work
     share = len(scene) / (n_frames - scene.start)
     options = work.options
     if options.target.psnr is None:
