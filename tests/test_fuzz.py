@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parent / "fuzz"))
 
 import targets
 
-from nvcodec.bitstream.tensors import unpack_tensors
+from nvcodec.bitstream.tensors import pack_tensors, unpack_tensors
 from nvcodec.codec.decoder import VideoFile
 from nvcodec.errors import BitstreamError
 
@@ -96,6 +96,19 @@ def test_words_are_repaired():
         n_pictures += predicts and any(q.spec.shape == PICTURE and q.symbols.any() for q in found)
         targets.tensors(repaired)
     assert n_pictures > 5
+
+
+def test_coefficients_of_blocks_are_among_the_seeds():
+    """Where they are coded by lower frequencies, they are shorter than as rows."""
+    spec = next(spec for spec in targets.SPECS if spec.dct_side)
+    n_shorter = 0
+    for data in targets.seed_tensors():
+        specs, predicts = targets.picked(data)
+        if predicts and spec in specs:
+            found = unpack_tensors(specs, data[1:], predicts=True)[specs.index(spec)]
+            as_rows, shorter = (pack_tensors([found], predicts=how) for how in (False, True))
+            n_shorter += len(shorter) < len(as_rows)
+    assert n_shorter > 5
 
 
 def test_files_with_pictures_are_among_the_seeds():

@@ -39,15 +39,27 @@ TINY = Limits(
 )  # fmt: skip
 """A decoder for thumbnails, so that thousands of files are drawn in a minute."""
 
-_SHAPES = (
-    ((), False), ((1,), False), ((7,), True), ((3, 4), False), ((5, 2, 3), True), ((1, 9), True),
-    ((2, 5, 10), True),
-)  # fmt: skip
 SPECS = tuple(
-    TensorSpec(name=str(i), shape=shape, row_axis=0 if shape else None, temporal=temporal)
-    for i, (shape, temporal) in enumerate(_SHAPES)
+    TensorSpec(
+        name=str(i),
+        shape=shape,
+        row_axis=0 if shape else None,
+        temporal=temporal,
+        dct_side=side,
+    )
+    for i, (shape, temporal, side) in enumerate(
+        (
+            ((), False, 0),
+            ((1,), False, 0),
+            ((7,), True, 0),
+            ((3, 4), False, 0),
+            ((8, 8, 9), False, 2),
+            ((5, 2, 3), True, 0),
+            ((2, 5, 10), True, 0),
+        )
+    )
 )
-"""What the low bits of a byte pick; the last one may be coded as pictures."""
+"""What the low bits of a byte pick; one holds coefficients of blocks, the last may be pictures."""
 PREDICTS = 1 << len(SPECS)
 
 
@@ -242,7 +254,10 @@ def seed_tensors() -> list[bytes]:
         made = []
         for spec in specs:
             drawn = rng.laplace(0, 4, spec.shape)
-            if predicts and is_picture(spec.shape):
+            if predicts and spec.dct_side:
+                # Blocks are either busy or still, which lower frequencies say of higher ones.
+                drawn *= rng.choice([0, 4], spec.shape[1:], p=[0.8, 0.2])
+            elif predicts and is_picture(spec.shape):
                 drawn = drawn.cumsum(-1).cumsum(-2)
             steps = rng.integers(0, 256, spec.n_rows).astype(np.uint8)
             made.append(QTensor(spec, np.rint(drawn).astype(np.int32), steps))
