@@ -71,6 +71,8 @@ what two cores do 30 times a second, which is 920 a pixel of 720p, but 900 a pix
 allowed. More values then go into canvases."""
 _TAPER = 0.6
 """Channels of a stage, as a share of those of the stage before."""
+_VECTOR = 8
+"""Channels of a network that arithmetic limits are a multiple of these, which a vector holds."""
 _SMALLEST = {"detail_channels": 0, "slow_shift": 0, "dct_shift": 0, "layers": 1}
 _MOST_CANVASES, _MOST_DCT_CANVASES = 5.0, 2.5
 """How many times as many channels canvases may have where a large frame holds the network back; the
@@ -370,21 +372,26 @@ class Canvas(VideoModel):
         most_canvases = _MOST_DCT_CANVASES if parsed["dct_shift"] else _MOST_CANVASES
         growth = min(most_canvases, _MAX_MACS * n_pixels // budget)
 
-        def count_macs(channels: int) -> int:
-            config = _fill_options(round(growth * channels), channels, n_stages, parsed)
-            return shape_only(cls, config, 1, height, width).macs_per_frame()
+        def most_channels(lean: bool) -> int:
+            def count_macs(channels: int) -> int:
+                size = round(growth * channels)
+                config = _fill_options(size, channels, n_stages, parsed, lean)
+                return shape_only(cls, config, 1, height, width).macs_per_frame()
 
-        most = MAX_WIDTH
+            return max(1, bisect.bisect_right(range(1, MAX_WIDTH), budget, key=count_macs))
+
+        most = most_lean = MAX_WIDTH
         if "widths" not in parsed:
-            most = max(1, bisect.bisect_right(range(1, MAX_WIDTH), budget, key=count_macs))
+            most = most_channels(lean=False)
+            most_lean = most_channels(lean=True) if growth > 1 else most
+
+        def fill(size: int) -> CanvasConfig:
+            if size <= most:
+                return _fill_options(size, most, n_stages, parsed)
+            return _fill_options(size, most_lean, n_stages, parsed, lean=True)
+
         config: CanvasConfig = widest(
-            cls,
-            lambda size: _fill_options(size, most, n_stages, parsed),
-            round(growth * most),
-            n_params,
-            n_frames,
-            height,
-            width,
+            cls, fill, round(growth * max(most, most_lean)), n_params, n_frames, height, width
         )
         return config
 
@@ -420,17 +427,22 @@ def _count_stages(options: dict[str, Any], height: int, width: int) -> int:
     return len(options.get("strides", ())) or min(MAX_STAGES, max(1, fitting))
 
 
-def _fill_options(size: int, most: int, n_stages: int, options: dict[str, Any]) -> CanvasConfig:
+def _fill_options(
+    size: int, most: int, n_stages: int, options: dict[str, Any], lean: bool = False
+) -> CanvasConfig:
     """Return the Config of a size: the channels of its first stage, as far as these are at most
     `most`; beyond, canvases alone have more channels.
 
     Each stage doubles the resolution and has fewer channels, which take more of the arithmetic the
     finer they are: what the last one lacks nothing before it can make up for (benchmarks/NOTES.md).
+    A lean network, for frames where arithmetic is the limit, has channels that fill vectors, and no
+    block in its last stage, which would take as long as those of all others.
     """
     channels = min(size, most)
+    unit = _VECTOR if lean else 1
     filled: dict[str, Any] = {
-        "widths": tuple(max(1, round(channels * _TAPER**i)) for i in range(n_stages)),
-        "depths": (1,) * n_stages,
+        "widths": tuple(unit * max(1, round(channels * _TAPER**i / unit)) for i in range(n_stages)),
+        "depths": (1,) * (n_stages - lean) + (0,) * lean,
         "strides": (2,) * n_stages,
         "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),

@@ -120,9 +120,8 @@ def draw(
             values = torch.addmm(values.flatten(0, 1), gates.T, to_colours)
         values = squash_(output, values)
         if bit_depth == 8:
-            values = scale_to_samples(values.nan_to_num_(0.0), 8).to(torch.uint8)
-        values = values.view(len(part), width, stride, stride, 3)
-        result[i : i + n].copy_(values.transpose(1, 2))
+            values = scale_to_samples(values.nan_to_num_(0.0), 8)
+        result[i : i + n].copy_(values.view(len(part), width, stride, stride, 3).transpose(1, 2))
     picture = _picture(result, (b, 3, height * stride, width * stride))
     return picture if bit_depth in (None, 8) else to_samples(picture, bit_depth)
 
