@@ -275,9 +275,13 @@ def test_what_a_network_may_not_grow_by_goes_into_canvases():
     small, large = (Canvas.solve(n, 132, 720, 1280) for n in (1_400_000, 1_700_000))
     assert large.widths == small.widths
     assert large.canvas_channels > small.canvas_channels
+    # They are lean: arithmetic is what limits them.
+    assert large.depths == (1, 1, 1, 0)
+    assert all(width % 8 == 0 for width in large.widths)
     # Of a small frame it is the network alone that says how many values there are.
     more, most = (Canvas.solve(n, 132, 180, 320) for n in (1_300_000, 2_000_000))
     assert (more.widths, more.canvas_channels) == (most.widths, most.canvas_channels)
+    assert most.depths == (1, 1)
     free = Canvas.solve(1_000_000, 132, 180, 320, widths=(114, 57))
     assert free.widths == (114, 57)
 
