@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
     commit = git("describe", "--always")
     # Results that an earlier program of this folder wrote are no change of the code.
-    if git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}"):
+    if git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS}"):
         commit += "-dirty"
     return {
         "command": " ".join(["python", sys.argv[0], *map(short, sys.argv[1:])]),
