@@ -386,9 +386,8 @@ class Canvas(VideoModel):
             most_lean = most_channels(lean=True) if growth > 1 else most
 
         def fill(size: int) -> CanvasConfig:
-            if size <= most:
-                return _fill_options(size, most, n_stages, parsed)
-            return _fill_options(size, most_lean, n_stages, parsed, lean=True)
+            lean = size > most
+            return _fill_options(size, most_lean if lean else most, n_stages, parsed, lean)
 
         config: CanvasConfig = widest(
             cls, fill, round(growth * max(most, most_lean)), n_params, n_frames, height, width
@@ -442,7 +441,7 @@ def _fill_options(
     unit = _VECTOR if lean else 1
     filled: dict[str, Any] = {
         "widths": tuple(unit * max(1, round(channels * _TAPER**i / unit)) for i in range(n_stages)),
-        "depths": (1,) * (n_stages - lean) + (0,) * lean,
+        "depths": (1,) * (n_stages - 1) + (0 if lean else 1,),
         "strides": (2,) * n_stages,
         "canvas_channels": tuple(max(1, round(size / (6 << i))) for i in range(n_stages)),
         "grid_channels": tuple(max(1, round(channels / k)) for k in (12, 12, 6)),

@@ -39,25 +39,16 @@ TINY = Limits(
 )  # fmt: skip
 """A decoder for thumbnails, so that thousands of files are drawn in a minute."""
 
+_KINDS = (
+    ((), False, 0), ((1,), False, 0), ((7,), True, 0), ((3, 4), False, 0), ((8, 8, 9), False, 2),
+    ((5, 2, 3), True, 0), ((2, 5, 10), True, 0),
+)  # fmt: skip
+"""Shape, whether it spans time, side of its blocks of coefficients."""
 SPECS = tuple(
     TensorSpec(
-        name=str(i),
-        shape=shape,
-        row_axis=0 if shape else None,
-        temporal=temporal,
-        dct_side=side,
+        name=str(i), shape=shape, row_axis=0 if shape else None, temporal=temporal, dct_side=side
     )
-    for i, (shape, temporal, side) in enumerate(
-        (
-            ((), False, 0),
-            ((1,), False, 0),
-            ((7,), True, 0),
-            ((3, 4), False, 0),
-            ((8, 8, 9), False, 2),
-            ((5, 2, 3), True, 0),
-            ((2, 5, 10), True, 0),
-        )
-    )
+    for i, (shape, temporal, side) in enumerate(_KINDS)
 )
 """What the low bits of a byte pick; one holds coefficients of blocks, the last may be pictures."""
 PREDICTS = 1 << len(SPECS)
