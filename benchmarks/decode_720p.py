@@ -17,7 +17,7 @@ import torch
 
 from nvcodec.bitstream.corrections import Corrections, grid_shape, pack_corrections
 from nvcodec.codec.assemble import make_file
-from nvcodec.codec.find_corrections import block_side
+from nvcodec.codec.choose_corrections import block_side
 from nvcodec.codec.first_steps import set_first_steps
 from nvcodec.codec.options import EncodeOptions, Target
 from nvcodec.codec.plan import Plan, make_plan

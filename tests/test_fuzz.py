@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parent / "fuzz"))
 import targets
 
 from nvcodec.bitstream.tensors import pack_tensors, unpack_tensors
+from nvcodec.codec.contents import read_corrections
 from nvcodec.codec.decoder import VideoFile
 from nvcodec.errors import BitstreamError
 
@@ -109,6 +110,40 @@ def test_coefficients_of_blocks_are_among_the_seeds():
             as_rows, shorter = (pack_tensors([found], predicts=how) for how in (False, True))
             n_shorter += len(shorter) < len(as_rows)
     assert n_shorter > 5
+
+
+def motion_of(data):
+    """Return the corrections of the first segment if any block of them moves."""
+    stream = targets.unpack_stream(data)
+    found = read_corrections(stream.segments[0], stream.header, targets.TINY)
+    moves = found is not None and found.motion is not None and len(found.motion.vectors) > 0
+    return found if moves else None
+
+
+def test_blocks_that_move_are_among_the_seeds():
+    """By whole and half pixels, with coefficients and without."""
+    found = [motion for motion in map(motion_of, targets.seed_files()) if motion is not None]
+    assert len(found) >= 3
+    halves = np.concatenate([corrections.motion.vectors % 2 for corrections in found])
+    assert len(np.unique(halves, axis=0)) == 4
+    with_coefficients = [c.blocks[c.motion.blocks] for c in found]
+    assert set(np.concatenate(with_coefficients).tolist()) == {False, True}
+
+
+def test_other_blocks_move_in_other_ways():
+    """The fuzzers get behind the range coder: to other vectors, which are drawn."""
+    n_others = 0
+    for data in filter(motion_of, targets.seed_files()):
+        assert targets.with_new_weights(data, 0) == data
+        given = motion_of(data)
+        for seed in (1, 3, 5, 7):
+            again = targets.with_new_weights(data, seed)
+            found = motion_of(again)
+            n_others += found is not None and not np.array_equal(
+                found.motion.vectors, given.motion.vectors
+            )
+            targets.decode_tiny(again)
+    assert n_others >= 5
 
 
 def test_files_with_pictures_are_among_the_seeds():

@@ -254,6 +254,7 @@ def test_a_saved_run_is_repeated_from_its_file(tmp_path, clip):
 
 SETTINGS = {
     "corrections": 0.25,
+    "group": 4,
     "arch": "nerv", "bitrate": "200k", "preset": "slow", "max_time": "1h30m", "start": 1,
     "frames": 2, "crop": "30x20", "resize": 24, "crop_last": True, "every": "2/3", "device": "cpu",
     "threads": 3, "batch": 4, "loss": "l1", "color": "rgb", "scenes": "none",

@@ -123,6 +123,20 @@ def test_deep_planes(bits):
     assert np.abs(planes.astype(int) - expected).max() <= max(1, 2 ** (bits - 10))
 
 
+@pytest.mark.parametrize("name", ["corrected-moving", "corrected-moving-large", "corrected-small"])
+@pytest.mark.parametrize("bits", [10, 16])
+def test_deep_corrections(name, bits):
+    """Blocks show the frame before at its depth."""
+    path = FOLDER / "uncommon" / f"{name}.nrv"
+    video, frames = reference(path)
+    expected = np.stack([video.frame(i, bits) for i in range(len(frames))])
+    with VideoFile(path, device="cpu", bit_depth=bits) as product:
+        difference = np.abs(product[:].astype(int) - expected)
+    assert difference.max() <= max(1, 2 ** (bits - 10))
+    assert bits > 10 or (difference == 0).mean() > 0.99
+    assert (expected % 2 ** (bits - 8) > 0).mean() > 0.5
+
+
 def assert_extras_agree(stream, video):
     """What goes with the pictures is read alike."""
     assert stream.metadata.decode() == video.metadata
@@ -168,6 +182,10 @@ def test_every_choice_has_a_vector():
                 seen["scale"] |= set(tensor.scales)
             for name, value in segment.config.items():
                 seen[segment.header["arch_id"] & 255, name].add(str(value))
+            if segment.corrections is not None:
+                vectors = [v for frame in segment.corrections.vectors for v in frame.values()]
+                seen["halves"] |= {(down % 2, across % 2) for down, across in vectors}
+                seen["vectors"] |= {part for vector in vectors for part in vector}
             if segment.header["arch_id"] & 256:
                 for name in ("chroma", "siting", "full_range"):
                     seen["planes", name].add(reference(path)[0].header[name])
@@ -175,6 +193,8 @@ def test_every_choice_has_a_vector():
     assert seen["mode"] == {0, 1, 2, 3, 4}
     assert {0, 255} <= seen["step"]
     assert {0, 1, 63} <= seen["scale"]
+    assert seen["halves"] == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {-1023, 1023} <= seen["vectors"]
     assert seen["planes", "chroma"] == {420, 422, 444, 400}
     assert seen["planes", "siting"] == {0, 1, 2, 3, 4}
     assert seen["planes", "full_range"] == {0, 1}

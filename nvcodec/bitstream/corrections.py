@@ -1,20 +1,23 @@
-"""Corrections: what the network draws wrong in few blocks of few frames, as DCT coefficients.
+"""Corrections: what the network draws wrong in few blocks of few frames.
 
-The words of a segment's corrections are a stream of their own. Coding order: log2 of the side of a
-block over 8, the step index, the probabilities of contexts, for every frame which blocks are
-corrected, at last the coefficients of these blocks, laid out in rows, as one tensor of coefficients
-(frequencies.py). A block of any side has the 8 x 8 lowest frequencies of three colours.
+Such blocks show what the frame before them shows elsewhere, or get DCT coefficients, or both. The
+words of a segment's corrections are a stream of their own. Coding order: log2 of the side of a
+block over 8, the step index, whether any block moves, and if so which and from where
+(block_motion.py); then which blocks have coefficients (block_maps.py), at last these, laid out in
+rows, as one tensor of coefficients (frequencies.py). A block of any side has the 8 x 8 lowest
+frequencies of three colours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nvcodec.bitstream import frequencies
+from nvcodec.bitstream.block_maps import Bits, read_maps, write_maps
+from nvcodec.bitstream.block_motion import Motion, read_motion, write_motion
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 from nvcodec.bitstream.tensors import N_STEPS, read_spectrum, write_spectrum
 from nvcodec.errors import CorruptError, LimitError
@@ -27,11 +30,6 @@ N_SIDES = 4
 N_VALUES = 3 * N_KEPT * N_KEPT
 """Coefficients of a block."""
 _MAX_COLUMNS = 64
-_N_BEFORE, _N_AROUND = 7, 15
-N_CONTEXTS = _N_BEFORE + _N_AROUND
-N_PROBABILITIES = 256
-
-Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +41,11 @@ class Corrections:
     step: int
     """Index of the quantiser step (tensors.py) of all coefficients."""
     blocks: Bits
-    """Which blocks are corrected: (frames, rows, columns)."""
+    """Which blocks have coefficients: (frames, rows, columns)."""
     symbols: NDArray[np.int32]
     """Coefficients (corrected blocks, 3, 8, 8) in steps; blocks in the order of `blocks`."""
+    motion: Motion | None = None
+    """Blocks that are copied from the frame before; what `blocks` have is added to the copies."""
 
 
 def grid_shape(n_frames: int, height: int, width: int, side: int) -> tuple[int, int, int]:
@@ -59,20 +59,11 @@ def pack_corrections(corrections: Corrections) -> bytes:
     shift = (corrections.side // N_KEPT).bit_length() - 1
     writer.uniform(np.array([shift]), N_SIDES)
     writer.uniform(np.array([corrections.step]), N_STEPS)
-    blocks = corrections.blocks
-    counts = np.zeros((2, N_CONTEXTS))
-    passes = []
-    for frame, before in zip(blocks, _before(blocks), strict=True):
-        for half, context in _contexts(frame, before):
-            passes.append((frame[half], context[half]))
-            for value in (0, 1):
-                found = context[half & (frame == value)]
-                counts[value] += np.bincount(found, minlength=N_CONTEXTS)
-    probabilities = _probabilities(counts)
-    writer.uniform(probabilities, N_PROBABILITIES)
-    for values, context in passes:
-        for index in range(N_CONTEXTS):
-            writer.bits(values[context == index], int(probabilities[index]))
+    motion = corrections.motion
+    writer.uniform(np.array([motion is not None]), 2)
+    if motion is not None:
+        write_motion(writer, motion)
+    write_maps(writer, corrections.blocks, None if motion is None else motion.blocks)
     if len(corrections.symbols):
         planes = _lay_out(corrections.symbols)
         write_spectrum(writer, planes, N_KEPT, frequencies.plan(planes, N_KEPT))
@@ -86,18 +77,11 @@ def unpack_corrections(
     reader = SymbolReader(data)
     side = N_KEPT << int(reader.uniform(1, N_SIDES)[0])
     step = int(reader.uniform(1, N_STEPS)[0])
-    probabilities = reader.uniform(N_CONTEXTS, N_PROBABILITIES)
+    moves = bool(reader.uniform(1, 2)[0])
     shape = grid_shape(n_frames, height, width, side)
     _check_limit("blocks", shape[0] * shape[1] * shape[2], limits)
-    blocks = np.zeros(shape, dtype=np.bool_)
-    for frame, before in zip(blocks, _before(blocks), strict=True):
-        for half, context in _contexts(frame, before):
-            here = context[half]
-            values = np.zeros(len(here), dtype=np.bool_)
-            for index in range(N_CONTEXTS):
-                members = np.flatnonzero(here == index)
-                values[members] = reader.bits(len(members), int(probabilities[index]))
-            frame[half] = values
+    motion = read_motion(reader, shape) if moves else None
+    blocks = read_maps(reader, shape, None if motion is None else motion.blocks)
     n_blocks = int(blocks.sum())
     _check_limit("coefficients", n_blocks * N_VALUES, limits)
     symbols = np.zeros((0, 3, N_KEPT, N_KEPT), dtype=np.int32)
@@ -108,7 +92,7 @@ def unpack_corrections(
             raise CorruptError("corrections have coefficients beyond their last block")
         symbols = symbols[:n_blocks]
     reader.close()
-    return Corrections(side, step, blocks, np.ascontiguousarray(symbols))
+    return Corrections(side, step, blocks, np.ascontiguousarray(symbols), motion)
 
 
 def _layout(n_blocks: int) -> tuple[int, int]:
@@ -128,37 +112,3 @@ def _lay_out(symbols: NDArray[np.int32]) -> NDArray[np.int64]:
 def _check_limit(what: str, count: int, limits: Limits) -> None:
     if count > limits.max_params:
         raise LimitError(f"corrections have {count} {what}, allowed are {limits.max_params}")
-
-
-def _before(blocks: Bits) -> Iterator[Bits]:
-    """Yield the frame before each one, of which the first has none."""
-    yield np.zeros_like(blocks[0])
-    yield from blocks[:-1]
-
-
-def _contexts(frame: Bits, before: Bits) -> Iterator[tuple[Bits, NDArray[np.int64]]]:
-    """Yield the two halves of a chequerboard and the contexts (rows, columns) of their blocks.
-
-    Those of the first follow from the frame before alone, those of the second from the four blocks
-    around as well, which must be known when it is asked for.
-    """
-    rows, columns = np.indices(frame.shape)
-    even = (rows + columns) % 2 == 0
-    past = 2 * before + _around(before)
-    yield even, past
-    yield ~even, _N_BEFORE + 3 * _around(frame) + (past > 0) + (past > 2)
-
-
-def _around(frame: Bits) -> NDArray[np.int64]:
-    """Return how many of the four blocks around each one are set."""
-    padded = np.pad(frame.astype(np.int64), 1)
-    across = padded[1:-1, :-2] + padded[1:-1, 2:]
-    found: NDArray[np.int64] = padded[:-2, 1:-1] + padded[2:, 1:-1] + across
-    return found
-
-
-def _probabilities(counts: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return v of each context, whose bits are 1 with a probability of (2 v + 1) / 512."""
-    share = counts[1] / np.maximum(counts.sum(0), 1)
-    nearest: NDArray[np.float64] = np.clip(np.rint(256 * share - 0.5), 0, N_PROBABILITIES - 1)
-    return nearest.astype(np.int64)

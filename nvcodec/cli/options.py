@@ -209,6 +209,12 @@ training_options = _all(
             type=float,
             help="Share of the file for what is drawn wrong.  [default: canvas finds it, else 0]",
         ),
+        click.option(
+            "--group",
+            type=int,
+            default=8,
+            help="Most frames to draw for any one; 1: no frame needs another.",
+        ),
         click.option("--weight-bits", type=int, default=16, help="Most bits of a weight."),
         click.option("--embed-bits", type=int, default=16, help="Most bits of an embedding value."),
         click.option(
@@ -299,7 +305,7 @@ def encode_options(given: dict[str, Any]) -> EncodeOptions:
         psnr=given.get("psnr"),
     )
     names = ["arch", "preset", "seed", "passes", "batch", "coding", "loss", "color", "corrections"]
-    names += ["scenes", "side_weight"]
+    names += ["group", "scenes", "side_weight"]
     names += ["optimizer", "lr", "beta1", "beta2", "lr_schedule", "warmup", "lr_floor"]
     names += ["lr_start", "lr_powers", "lr_steps"]
     names += ["analysis", "analysis_width", "analysis_blocks", "analysis_share"]

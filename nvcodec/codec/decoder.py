@@ -34,7 +34,7 @@ from nvcodec.codec.corrections import Corrector
 from nvcodec.codec.device import full_float32, pick_device, place, return_freed_memory
 from nvcodec.codec.quantize import load_tensors
 from nvcodec.codec.ycbcr import to_frames
-from nvcodec.depth import sample_type
+from nvcodec.depth import peak, sample_type
 from nvcodec.ending import out_of_memory
 from nvcodec.errors import (
     ResourceError,
@@ -47,6 +47,7 @@ from nvcodec.models.layers import to_samples
 from nvcodec.video.forms import Frame, planes_to_rgb
 from nvcodec.workers import n_at_once, spread
 
+R = TypeVar("R")
 T = TypeVar("T")
 DEFAULT_BATCH = 1
 """Frames drawn at once: one takes the least memory."""
@@ -121,6 +122,8 @@ class VideoFile:
         """Seconds spent so far in the network and the conversion to samples."""
         self._loaded: OrderedDict[int, tuple[VideoModel, Corrector | None]] = OrderedDict()
         self._clips: dict[int, int] = {}
+        self._last: tuple[tuple[int, int], int, Tensor | None] = (-1, 0), -1, None
+        """The frame made last of a segment with motion: segment and bit depth, number, samples."""
         self._lock = threading.RLock()
         self._firsts = [segment.header.first_frame for segment in self.stream.segments]
 
@@ -142,6 +145,7 @@ class VideoFile:
         """Free the memory of networks; the file may be used again."""
         with self._lock:
             self._loaded.clear()
+            self._last = (-1, 0), -1, None
 
     @property
     def timing(self) -> Timing:
@@ -152,7 +156,8 @@ class VideoFile:
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         """Return frame `key` (H, W, 3), or the frames of a slice, list or array (T, H, W, 3).
 
-        No other frame is drawn. Raises IndexError for a frame that is not there.
+        Others are drawn only where corrections copy blocks of them. Raises IndexError for a frame
+        that is not there.
         """
         numbers = self._numbers(key)
         return next(self.frames([numbers])) if isinstance(numbers, int) else self._take(numbers)
@@ -330,10 +335,17 @@ class VideoFile:
         found = read_corrections(segment, header, self.limits)
         return model, None if found is None else Corrector(found, header.height, header.width)
 
-    def correct(self, samples: Tensor, index: Tensor, number: int) -> Tensor:
-        """Return samples (B, 3, H, W) of `bit_depth` with corrections of frames of a segment."""
+    def correct(
+        self, samples: Tensor, index: Tensor, number: int, before: Tensor | None = None
+    ) -> Tensor:
+        """Return samples (B, 3, H, W) of `bit_depth` with corrections of frames of a segment.
+
+        Where blocks move, frames must follow each other; `before` is the one before the first.
+        """
         corrector = self._load(number)[1]
-        return samples if corrector is None else corrector.add(samples, index, self.bit_depth)
+        if corrector is None:
+            return samples
+        return corrector.correct(samples, index, self.bit_depth, before)
 
     def draw_between(self, number: int, position: float) -> NDArray[Any]:
         """Return what lies between frames of a segment (H, W, 3); `position` counts from its first.
@@ -345,12 +357,17 @@ class VideoFile:
         drawn = model.draw_between(moment)
         if corrector is not None:
             before, share = int(position), position % 1
-            samples = self._samples(drawn)
+            added = torch.zeros_like(drawn, dtype=torch.float32)
             for index, weight in ((before, 1 - share), (before + 1, share)):
                 if weight:
-                    at = torch.tensor([index])
-                    samples = corrector.add(samples, at, self.bit_depth, weight)
-            drawn = samples
+                    at = torch.tensor([index], device=self.device)
+                    with torch.inference_mode(), full_float32(self.device):
+                        plain = model.draw_samples(at, self.bit_depth)
+                    final = self.tensor(self._firsts[number] + index)
+                    added += weight * (final.float() - plain.float())
+            samples = self._samples(drawn)
+            wanted = (samples.float() + added).round_().clamp_(0, peak(self.bit_depth))
+            drawn = wanted.to(samples.dtype)
         return self.to_rgb(drawn, number)[0]
 
     def _draw_all(
@@ -397,20 +414,73 @@ class VideoFile:
             model, corrector = self._load(number)
             started = time.perf_counter()
 
-            def draw(part: list[int]) -> list[T]:
+            def draw(part: list[int]) -> Tensor:
                 index = torch.tensor([i - first for i in part], device=self.device)
                 with torch.inference_mode(), full_float32(self.device):
                     if self.draws_yuv(number):
-                        return list(finish(model(index), number))
-                    samples = model.draw_samples(index, self.bit_depth)
-                    if corrector is not None:
-                        samples = corrector.add(samples, index, self.bit_depth)
-                    return list(finish(samples, number))
+                        return model(index)  # type: ignore[no-any-return]
+                    return model.draw_samples(index, self.bit_depth)
 
-            n = n_at_once(self.device)
-            cuts = self._cuts(number, indices) if n > 1 else []
-            parts = [indices[i:j] for i, j in pairwise([0, *cuts, len(indices)])]
-            drawn = spread(draw, parts, min(n, len(parts)))
-            frames = [frame for part in drawn for frame in part]
+            def draw_and_finish(part: list[int]) -> list[T]:
+                drawn = draw(part)
+                with torch.inference_mode():
+                    if corrector is not None:
+                        index = torch.tensor([i - first for i in part])
+                        drawn = corrector.correct(drawn, index, self.bit_depth)
+                    return list(finish(drawn, number))
+
+            def only_finish(part: list[int]) -> list[T]:
+                with torch.inference_mode():
+                    return list(finish(torch.stack([final[i] for i in part]), number))
+
+            parts = self._parts(number, indices)
+            if corrector is not None and corrector.moves:
+                final = self._in_turn(number, indices, corrector, draw)
+                frames = self._spread(only_finish, parts)
+            else:
+                frames = self._spread(draw_and_finish, parts)
+            found = [frame for part in frames for frame in part]
             self.network_s += time.perf_counter() - started
-            return frames
+            return found
+
+    def _in_turn(
+        self,
+        number: int,
+        indices: list[int],
+        corrector: Corrector,
+        draw: Callable[[list[int]], Tensor],
+    ) -> dict[int, Tensor]:
+        """Return frames (3, H, W) of a segment, of which blocks may be those of the frame before.
+
+        What they need is drawn as well, from the last frame on that needs none before it.
+        """
+        first = self.stream.segments[number].header.first_frame
+        of, at, last = self._last
+        if of != (number, self.bit_depth):
+            at, last = -1, None
+        final = {} if last is None else {at: last}
+        needed: list[int] = []
+        for i in sorted(set(indices) - final.keys()):
+            begin = first + corrector.start_of(i - first)
+            done = needed[-1] if needed else at
+            needed += range(done + 1 if begin <= done < i else begin, i + 1)
+        if not needed:
+            return final
+        parts = self._parts(number, needed)
+        for part, drawn in zip(parts, self._spread(draw, parts), strict=True):
+            index = torch.tensor([i - first for i in part])
+            with torch.inference_mode():
+                drawn = corrector.correct(drawn, index, self.bit_depth, last)
+            last = drawn[-1]
+            final |= {i: frame for i, frame in zip(part, drawn, strict=True) if i in indices}
+            self._last = (number, self.bit_depth), part[-1], last
+        return final
+
+    def _parts(self, number: int, indices: list[int]) -> list[list[int]]:
+        """Return frames of a segment in parts that are drawn apart, clip by clip on a CPU."""
+        cuts = self._cuts(number, indices) if n_at_once(self.device) > 1 else []
+        return [indices[i:j] for i, j in pairwise([0, *cuts, len(indices)])]
+
+    def _spread(self, work: Callable[[list[int]], R], parts: list[list[int]]) -> Iterator[R]:
+        """Yield what `work` makes of the parts, on a CPU of several cores on each of them one."""
+        return spread(work, parts, min(n_at_once(self.device), len(parts)))

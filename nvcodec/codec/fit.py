@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from nvcodec.bitstream.tensors import QTensor
 from nvcodec.codec.batch import BatchLoss
+from nvcodec.codec.choose_corrections import block_side
 from nvcodec.codec.device import place
 from nvcodec.codec.drawing import Drawing
 from nvcodec.codec.evaluate import Best, mean_psnr_db
-from nvcodec.codec.find_corrections import Budget, block_side, find_budget
+from nvcodec.codec.find_corrections import Budget, find_budget
+from nvcodec.codec.find_motion import VideoMotion
 from nvcodec.codec.first_steps import first_bits, set_first_steps, squared_slopes
 from nvcodec.codec.fit_state import load_state_tensors, state_tensors
 from nvcodec.codec.losses import Mended
@@ -97,6 +99,7 @@ class Fit:
         self.quantizer: Quantizer | None = None
         self.n_prunings = 0
         self.rate = RateController(target_bits=settings.target_bits)
+        self.motion = VideoMotion(frames, block_side(*frames.shape[2:]), settings.group)
         self.budget: Budget | None = None
         """What is left to corrections; None before it is decided."""
         self.masks: dict[str, Tensor] = {}
@@ -274,6 +277,7 @@ class Fit:
             self.frames,
             self.mask,
             depth,
+            self.motion,
             all_bits,
             self.rate.mu,
             self.settings.corrections,
@@ -389,7 +393,7 @@ class Fit:
         if self.budget is None or self.psnr_db is None or not math.isfinite(self.budget.limit):
             return None
         limit = self.budget.limit * 10 ** (-0.1 * self.psnr_db)
-        return Mended(limit, block_side(*self.frames.shape[2:]))
+        return Mended(limit, self.motion.side)
 
     def _control_rate(self) -> None:
         """Take in the estimated bits and adapt mu; now and then weigh the real file."""

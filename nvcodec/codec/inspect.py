@@ -17,7 +17,6 @@ import av.codec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nvcodec import __version__, fields
 from nvcodec.bitstream.container import VERSION_MAJOR
@@ -312,9 +311,16 @@ def compare_with_reference(
             model = exact.load(number).double()
             model.settle()
             first, n_frames = segment.header.first_frame, segment.header.n_frames
+            before = None
             for start in range(0, n_frames, model.clip_frames):
                 index = torch.arange(start, min(start + model.clip_frames, n_frames))
-                truth = _samples(model(index), index, exact, number)
+                drawn = model(index)
+                if exact.draws_yuv(number):
+                    truth = _flat(to_frames(drawn, exact.info, 8))
+                else:
+                    samples = drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round()
+                    samples = exact.correct(samples, index, number, before)
+                    truth, before = _flat(samples.permute(0, 2, 3, 1).numpy()), samples[-1]
                 seen = _flat(video.drawn([first + i for i in index.tolist()], 8))
                 difference = np.abs(seen - truth)
                 n_samples += difference.size
@@ -333,14 +339,6 @@ def compare_with_reference(
             f"({between_db:.1f} dB between both)"
         )
     return {"samples": n_samples, "equal": share, "max_difference": worst, "psnr_db": between_db}
-
-
-def _samples(drawn: Tensor, index: Tensor, video: VideoFile, number: int) -> NDArray[np.float64]:
-    """Return all 8-bit samples of what the network of a segment drew, at any precision."""
-    if video.draws_yuv(number):
-        return _flat(to_frames(drawn, video.info, 8))
-    scaled = video.correct(drawn.nan_to_num(0.0).clamp(0, 1).mul(255).round(), index, number)
-    return _flat(scaled.permute(0, 2, 3, 1).numpy())
 
 
 def _flat(frames: Iterable[Frame]) -> NDArray[np.float64]:

@@ -84,6 +84,9 @@ class EncodeOptions:
     corrections: float | None = None
     """Share of the file that mends what the network draws wrong; None lets Canvas find it, and is 0
     for others."""
+    group: int = 8
+    """Frames of which corrections may copy blocks from one to the next: so many are drawn, at most,
+    to draw any single one; 1 for frames that need no other."""
     color: str = "auto"
     """What the network draws: "rgb", or "yuv" for the source's own planes; "auto" is "rgb"."""
     scenes: str = "auto"
@@ -146,6 +149,7 @@ class EncodeOptions:
         for name, number, low, high in (
             ("n_params", self.n_params, 1, 1e9),
             ("corrections", self.corrections, 0.0, 0.9),
+            ("group", self.group, 1, 256),
             ("side_weight", self.side_weight, 0.0, 100.0),
             ("weight_bits", self.weight_bits, 1 if self.coding == "ptq" else 2, 16),
             ("embed_bits", self.embed_bits, 1 if self.coding == "ptq" else 2, 16),

@@ -128,6 +128,7 @@ def make_plan(
         n_steps=n_steps,
         target_bits=target_bits,
         corrections=corrections,
+        group=options.group,
         spared=spared,
         batch=batch_clips * model.clip_frames,
         coding=options.coding,

@@ -14,6 +14,8 @@ class FitSettings:
     """Bits that the file may have, headers included."""
     corrections: float | None = 0.0
     """Share of the file that is kept for corrections; None lets the run find the best one."""
+    group: int = 1
+    """Frames of which corrections may copy blocks from one to the next."""
     spared: float = 0.0
     """What target_bits already leave to them."""
     batch: int = 2

@@ -414,7 +414,12 @@ class EncodeWork:
         depth = self.source.info.bit_depth
         model = fit.network(tensors)
         words = find_corrections(
-            lambda index: model.draw_samples(index, depth), self.frames, self.mask, depth, left
+            lambda index: model.draw_samples(index, depth),
+            self.frames,
+            self.mask,
+            depth,
+            fit.motion,
+            left,
         )
         return self.file(plan, tensors, words) if words else None
 

@@ -16,8 +16,14 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from nvcodec.bitstream import entropy  # noqa: E402
+from nvcodec.bitstream.block_motion import MAX_VECTOR, Motion  # noqa: E402
 from nvcodec.bitstream.container import CHUNK_OVERHEAD, SIGNATURE  # noqa: E402
-from nvcodec.bitstream.corrections import unpack_corrections  # noqa: E402
+from nvcodec.bitstream.corrections import (  # noqa: E402
+    Corrections,
+    grid_shape,
+    pack_corrections,
+    unpack_corrections,
+)
 from nvcodec.bitstream.header import Segment, StreamHeader, pack_stream, unpack_stream  # noqa: E402
 from nvcodec.bitstream.prediction import is_picture  # noqa: E402
 from nvcodec.bitstream.salvage import salvage_stream  # noqa: E402
@@ -168,7 +174,7 @@ def with_closed_words(data: bytes, seed: int) -> bytes:
 
 
 def with_new_weights(data: bytes, seed: int) -> bytes:
-    """Return a file whose segments hold other weights, valid for their configuration.
+    """Return a file whose segments hold other weights and corrections, valid for their sizes.
 
     With even seeds they are what the words of the segment mean to a reader, however they were
     changed; with odd ones all of them are drawn at random, pictures as smooth as real ones.
@@ -178,7 +184,7 @@ def with_new_weights(data: bytes, seed: int) -> bytes:
     for number, segment in enumerate(stream.segments):
         tensors, payload = _new_weights(segment, stream.header, seed + 2 * number)
         header = dataclasses.replace(segment.header, tensors_sha256=tensors_sha256(tensors))
-        words = _closed_corrections(segment, stream.header, seed)
+        words = _new_corrections(segment, stream.header, seed)
         changed = dataclasses.replace(segment, header=header, payload=payload, corrections=words)
         segments.append(changed)
     return pack_stream(dataclasses.replace(stream, segments=tuple(segments)))
@@ -204,15 +210,30 @@ def _new_weights(segment: Segment, header: StreamHeader, seed: int) -> tuple[lis
     return drawn, pack_tensors(drawn, predicts=predicts)
 
 
-def _closed_corrections(segment: Segment, header: StreamHeader, seed: int) -> bytes:
-    """Return the words that a writer makes of what a reader takes a segment's corrections for."""
+def _new_corrections(segment: Segment, header: StreamHeader, seed: int) -> bytes:
     if not segment.header.corrects:
         return b""
-    words = segment.corrections + np.random.default_rng(seed).bytes(1 << 16)
+    size, rng = (segment.header.n_frames, header.height, header.width), np.random.default_rng(seed)
+    if seed % 2:
+        return pack_corrections(_random_corrections(size, rng))
+    words = segment.corrections + rng.bytes(1 << 16)
     reader = _OpenReader(words[: len(words) // 4 * 4])
     with patch("nvcodec.bitstream.corrections.SymbolReader", lambda _: reader):
-        unpack_corrections(b"", segment.header.n_frames, header.height, header.width, TINY)
+        unpack_corrections(b"", *size, TINY)
     return reader.words()
+
+
+def _random_corrections(size: tuple[int, int, int], rng: np.random.Generator) -> Corrections:
+    """Return few blocks with coefficients, and none, some or all that move."""
+    side = 8 << int(rng.integers(4))
+    coded, moved = (rng.random(grid_shape(*size, side)) < rng.choice([0, 0.2, 1]) for _ in range(2))
+    coded &= coded.cumsum().reshape(coded.shape) <= 100
+    moved[0] = False
+    largest, farthest = int(rng.choice([1, 30, 32767])), int(rng.choice([2, 40, MAX_VECTOR]))
+    symbols = rng.integers(-largest, largest + 1, (int(coded.sum()), 3, 8, 8), dtype=np.int32)
+    vectors = rng.integers(-farthest, farthest + 1, (int(moved.sum()), 2))
+    motion = Motion(moved, vectors) if rng.integers(4) else None
+    return Corrections(side, int(rng.integers(256)), coded, symbols, motion)
 
 
 def seed_files() -> list[bytes]:

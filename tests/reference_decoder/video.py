@@ -61,6 +61,8 @@ class Video:
     chapters: list[Record] = field(default_factory=list)
     tags: list[Record] = field(default_factory=list)
     tracks: list[Record] = field(default_factory=list)
+    made: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)
+    """By number of bits the last frame and its samples, which the next one may show."""
 
     def segment(self, index: int) -> Segment:
         """Return the segment of frame `index`."""
@@ -87,15 +89,36 @@ class Video:
     def mended(self, index: int, bits: int = 8) -> np.ndarray:
         """Return the same with corrections, before they are rounded a second time."""
         segment, codes = self.segment(index), np.rint(self.codes(index, bits))
-        if segment.corrections is None:
+        corrections = segment.corrections
+        if corrections is None:
             return codes
         t = index - segment.header["first_frame"]
-        return codes + (2**bits - 1) * segment.corrections.of_frame(t)
+        before = self.before(index, bits) if corrections.vectors[t] else None
+        added = (2**bits - 1) * corrections.of_frame(t)
+        return corrections.shown(t, codes, before) + added
+
+    def before(self, index: int, bits: int) -> np.ndarray:
+        """Return frame `index` - 1, from the last one on that needs none before it."""
+        segment = self.segment(index)
+        start = index - 1
+        while segment.corrections.vectors[start - segment.header["first_frame"]]:
+            if self.made.get(bits, (-1,))[0] == start:
+                break
+            start -= 1
+        return [self.frame(i, bits) for i in range(start, index)][-1]
 
     def frame(self, index: int, bits: int = 8) -> np.ndarray:
         """Return the samples of frame `index`, in the shape of `codes`."""
-        kind = np.uint8 if bits == 8 else np.uint16
-        return np.rint(self.mended(index, bits)).clip(0, 2**bits - 1).astype(kind)
+        if self.made.get(bits, (-1,))[0] != index:
+            segment, mended = self.segment(index), self.mended(index, bits)
+            if segment.corrections is None:
+                samples = np.rint(mended).clip(0, 2**bits - 1)
+            else:
+                t = index - segment.header["first_frame"]
+                samples = segment.corrections.finish(t, mended, 2**bits - 1)
+            kind = np.uint8 if bits == 8 else np.uint16
+            self.made[bits] = index, samples.astype(kind)
+        return self.made[bits][1]
 
     def frames(self) -> np.ndarray:
         """Return all frames, which draw the same."""

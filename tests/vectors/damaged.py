@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from valid import BASES, COMMON, HNERV, SOUND, TAGS, plain, with_chunks
 
 from nvcodec import fields
-from nvcodec.bitstream import corrections, laplace
+from nvcodec.bitstream import block_motion, corrections, laplace
 from nvcodec.bitstream.container import SIGNATURE, pack_chunk, read_chunks
 from nvcodec.bitstream.entropy import SymbolWriter
 from nvcodec.bitstream.extras import pack_track
@@ -132,6 +132,37 @@ def corrected_beyond_the_end() -> bytes:
     lay_out = corrections._lay_out
     with patch.object(corrections, "_lay_out", with_another):
         return file_of(model, corrections=spots(model, side=8, step=160, blocks=range(66)))
+
+
+def moving(words: bytes | None = None, **parts: Any) -> bytes:
+    """Return a file of three frames of 12 blocks with these words of corrections, or with spots."""
+    model = random_network("hnerv", HNERV, n_frames=3, width=27, height=19)
+    if words is None:
+        words = spots(model, **{"side": 8, "step": 160, "blocks": ()} | parts)
+    return file_of(model, corrections=words)
+
+
+def moved_too_far() -> bytes:
+    """Return a file with a block that moves by 1024 half pixels."""
+    with patch.object(block_motion, "MAX_VECTOR", 1024):
+        return moving(moved={14: (3, -2), 15: (3, 1024)})
+
+
+def moved_without_blocks() -> bytes:
+    """Return a file whose last frame is said to have blocks that move, and has none."""
+    writer = SymbolWriter()
+    for value, n in ((0, 4), (160, 256), (1, 2), (0, 2), (1, 2)):
+        writer.uniform(np.array([value]), n)
+    for n_probabilities, n_blocks in ((22, 12), (44, 36)):
+        writer.uniform(np.zeros(n_probabilities, dtype=np.int64), 256)
+        writer.bits(np.zeros(n_blocks, dtype=np.bool_), 0)
+    return moving(writer.finish())
+
+
+def motion_cut() -> bytes:
+    """Return a file whose corrections end among the vectors of blocks."""
+    (segment,) = unpack_stream(moving(moved={i: (i * i % 90, -i) for i in range(12, 36)})).segments
+    return moving(segment.corrections[:-20])
 
 
 def corrected(given: bytes | None = None, arch_id: int = 1 + 1024) -> bytes:
@@ -440,6 +471,17 @@ FAULTY: dict[str, Fault] = {
     "corrections-beyond": fault(
         "Corrections with a coefficient beyond their last block",
         corrected_beyond_the_end, "beyond their last block",
+    ),
+    "corrections-vector": fault(
+        "Corrections that move a block by 1024 half pixels", moved_too_far,
+        "by 1024 half pixels, allowed are 1023",
+    ),
+    "corrections-still": fault(
+        "Corrections with a frame in which blocks move, but no block of it does",
+        moved_without_blocks, "no block of it moves",
+    ),
+    "corrections-vectors-cut": fault(
+        "Corrections that end among the vectors of blocks", motion_cut, "before its symbols"
     ),
     "corrections-end": fault(
         "A word after the corrections", lambda: corrected(spots_of_base() + bytes(4)), "words"

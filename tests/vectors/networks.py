@@ -11,6 +11,7 @@ import torch
 from nrv_factory import steps_of_deviations
 
 from nvcodec import fields
+from nvcodec.bitstream.block_motion import Motion
 from nvcodec.bitstream.corrections import Corrections, grid_shape, pack_corrections
 from nvcodec.bitstream.header import (
     CORRECTS,
@@ -162,16 +163,30 @@ def segment_of(model: VideoModel, tensors: list[QTensor], first_frame: int = 0) 
 
 
 def spots(
-    model: VideoModel, *, side: int, step: int, blocks: Sequence[int], seed: int = 0
+    model: VideoModel,
+    *,
+    side: int,
+    step: int,
+    blocks: Sequence[int],
+    moved: dict[int, tuple[int, int]] | None = None,
+    seed: int = 0,
 ) -> bytes:
-    """Return the words of corrections of some blocks, counted through all frames."""
+    """Return the words of corrections of some blocks, counted through all frames.
+
+    Others, or the same ones, are moved by vectors; without any they cannot.
+    """
     shape = grid_shape(model.n_frames, model.height, model.width, side)
     chosen = np.isin(np.arange(np.prod(shape)), blocks).reshape(shape)
     k, colour, u, v = np.indices((len(blocks), 3, 8, 8))
     # Integers alone, so that every machine makes the same file.
     mixed = (37 * k + 11 * colour + 5 * u + 3 * v + seed) ** 2 % 23 - 11
     symbols = mixed // (1 + colour + (u + v) ** 2)
-    return pack_corrections(Corrections(side, step, chosen, symbols.astype(np.int32)))
+    motion = None
+    if moved is not None:
+        places = np.isin(np.arange(np.prod(shape)), list(moved)).reshape(shape)
+        vectors = np.array([moved[i] for i in sorted(moved)], dtype=np.int64).reshape(-1, 2)
+        motion = Motion(places, vectors)
+    return pack_corrections(Corrections(side, step, chosen, symbols.astype(np.int32), motion))
 
 
 def header_of(segments: Sequence[Segment], *, width: int, height: int) -> StreamHeader:
