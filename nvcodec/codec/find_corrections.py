@@ -20,6 +20,7 @@ from nvcodec.codec.choose_corrections import (
     Errors,
 )
 from nvcodec.codec.find_motion import VideoMotion
+from nvcodec.events import Listener, Progress, ignore
 
 _LEAST_STEPS = (7.0, 0.2)
 """Finest steps looked at, in standard deviations of the error: few blocks have so much of it that
@@ -64,6 +65,7 @@ def find_corrections(
     bit_depth: int,
     motion: VideoMotion,
     max_bytes: int,
+    listener: Listener = ignore,
 ) -> bytes:
     """Return the words of the corrections that help most, at most max_bytes; none if none fit.
 
@@ -72,23 +74,27 @@ def find_corrections(
     """
     best = b""
     for least_step in _LEAST_STEPS:
+        listener(Progress(stage="correct", done=0, total=0, unit="look"))
         errors = Errors(draw, frames, mask, bit_depth, motion, least_step)
-        best = _fill(errors, max_bytes) if errors.deviation else b""
+        best = _fill(errors, max_bytes, listener) if errors.deviation else b""
         if len(best) > _FULL * max_bytes:
             break
     return best
 
 
-def _fill(errors: Errors, max_bytes: int) -> bytes:
+def _fill(errors: Errors, max_bytes: int, listener: Listener) -> bytes:
     """Return the words of the blocks that help most."""
     finest, first = _step_range(errors)
     best, best_gain, best_step = b"", 0.0, first
+    n_looks = 0
 
     def look(step: int, costs: Costs, price: float) -> tuple[float, Choice]:
         """Return by how many octaves the words are too long, and what they say."""
-        nonlocal best, best_gain, best_step
+        nonlocal best, best_gain, best_step, n_looks
         choice = errors.choose(costs, step, price)
         words = errors.pack(step, choice)
+        n_looks += 1
+        listener(Progress(stage="correct", done=n_looks, total=0, unit="look"))
         if len(words) <= max_bytes and choice.gain > best_gain:
             best, best_gain, best_step = words, choice.gain, step
         return math.log2(max(4, len(words)) / max(4, max_bytes)), choice

@@ -420,6 +420,7 @@ class EncodeWork:
             depth,
             fit.motion,
             left,
+            self.listener,
         )
         return self.file(plan, tensors, words) if words else None
 
