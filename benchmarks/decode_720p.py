@@ -15,6 +15,7 @@ import machine
 import numpy as np
 import torch
 
+from nvcodec.bitstream.block_motion import Motion
 from nvcodec.bitstream.corrections import Corrections, grid_shape, pack_corrections
 from nvcodec.codec.assemble import make_file
 from nvcodec.codec.choose_corrections import block_side
@@ -28,8 +29,12 @@ N_FRAMES, HEIGHT, WIDTH = 132, 720, 1280
 ARCHS = ("canvas", "hnerv")
 BPP = (0.01, 0.03, 0.06)
 PRESET = "fast"
-CORRECTED_PER_BPP = 2.0
-"""Share of the blocks that Canvas corrects, for each bit a pixel: 12 % in a real file of 0.06."""
+CORRECTED_PER_BPP, COPIED_PER_BPP = 1.4, 4.0
+"""Shares of the blocks that have coefficients and that are copied, for each bit a pixel: 8 and 24 %
+in a real Canvas file of 0.06."""
+GROUP = 8
+MOST_MOVED = 8
+"""Half pixels."""
 # A process of its own counts the memory of its only child.
 MEASURE = """
 import resource, subprocess, sys
@@ -61,19 +66,24 @@ def make_random_file(path: Path, arch: str, bpp: float) -> Plan:
     assert plan.max_bytes is not None
     alike = {name: torch.ones_like(p) for name, p in parameters.items()}
     set_first_steps(quantizer, parameters, alike, 8 * plan.max_bytes)
-    words = random_corrections(CORRECTED_PER_BPP * bpp) if arch == "canvas" else b""
+    words = b""
+    if arch == "canvas":
+        words = random_corrections(CORRECTED_PER_BPP * bpp, COPIED_PER_BPP * bpp)
     path.write_bytes(make_file(plan, info, quantizer.quantize(parameters), b"", corrections=words))
     return plan
 
 
-def random_corrections(share: float) -> bytes:
-    """Return corrections of a share of all blocks."""
+def random_corrections(share: float, copied: float) -> bytes:
+    """Return corrections with coefficients and copies of shares of all blocks."""
     rng = np.random.default_rng(0)
     side = block_side(HEIGHT, WIDTH)
     blocks = rng.random(grid_shape(N_FRAMES, HEIGHT, WIDTH, side)) < share
     spread = 1 / (1 + np.add.outer(np.arange(8), np.arange(8)))
     symbols = np.rint(rng.laplace(0, spread, (int(blocks.sum()), 3, 8, 8))).astype(np.int32)
-    return pack_corrections(Corrections(side, 150, blocks, symbols))
+    moved = rng.random(blocks.shape) < copied * GROUP / (GROUP - 1)
+    moved[::GROUP] = False
+    vectors = rng.integers(-MOST_MOVED, MOST_MOVED + 1, (int(moved.sum()), 2))
+    return pack_corrections(Corrections(side, 150, blocks, symbols, Motion(moved, vectors)))
 
 
 def measure(arch: str, bpp: float, folder: Path) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def _fill(errors: Errors, max_bytes: int, listener: Listener) -> bytes:
             excess, _choice = look(step, costs, price)
             if math.log2(_FILLED) <= excess <= 0:
                 break
-            price = min(max(price * 4 ** (excess + 0.003), PRICE / 4), 4 * PRICE)
+            before, price = price, min(max(price * 4 ** (excess + 0.003), PRICE / 4), 4 * PRICE)
+            if price == before:
+                break
     return best
 
 
