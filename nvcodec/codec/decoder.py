@@ -419,7 +419,11 @@ class VideoFile:
                 with torch.inference_mode(), full_float32(self.device):
                     if self.draws_yuv(number):
                         return model(index)  # type: ignore[no-any-return]
-                    return model.draw_samples(index, self.bit_depth)
+                    samples = model.draw_samples(index, self.bit_depth)
+                    if corrector is None:
+                        return samples
+                    # As corrections want it: what is done here is done on all cores.
+                    return samples.contiguous(memory_format=torch.channels_last)
 
             def draw_and_finish(part: list[int]) -> list[T]:
                 drawn = draw(part)
@@ -431,7 +435,8 @@ class VideoFile:
 
             def only_finish(part: list[int]) -> list[T]:
                 with torch.inference_mode():
-                    return list(finish(torch.stack([final[i] for i in part]), number))
+                    pixels = torch.stack([final[i].permute(1, 2, 0) for i in part])
+                    return list(finish(pixels.permute(0, 3, 1, 2), number))
 
             parts = self._parts(number, indices)
             if corrector is not None and corrector.moves:
