@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nvcodec.bitstream.entropy import SymbolReader, SymbolWriter
 
 _N_BEFORE, _N_AROUND = 7, 15
-N_CONTEXTS = _N_BEFORE + _N_AROUND
-N_PROBABILITIES = 256
+_N_CONTEXTS = _N_BEFORE + _N_AROUND
+_N_PROBABILITIES = 256
 
 Bits = NDArray[np.bool_]
 
@@ -28,7 +28,7 @@ def write_maps(writer: SymbolWriter, maps: Bits, hints: Bits | None = None) -> N
     """
     if not len(maps):
         return
-    n = N_CONTEXTS * (1 if hints is None else 2)
+    n = _N_CONTEXTS * (1 if hints is None else 2)
     counts = np.zeros((2, n))
     passes = []
     known = np.zeros_like(maps)
@@ -39,7 +39,7 @@ def write_maps(writer: SymbolWriter, maps: Bits, hints: Bits | None = None) -> N
             counts[value] += np.bincount(here[values == value], minlength=n)
         known[t][half] = values
     probabilities = _probabilities(counts)
-    writer.uniform(probabilities, N_PROBABILITIES)
+    writer.uniform(probabilities, _N_PROBABILITIES)
     for values, here in passes:
         for index in range(n):
             writer.bits(values[here == index], int(probabilities[index]))
@@ -50,8 +50,8 @@ def read_maps(reader: SymbolReader, shape: tuple[int, int, int], hints: Bits | N
     maps = np.zeros(shape, dtype=np.bool_)
     if not len(maps):
         return maps
-    n = N_CONTEXTS * (1 if hints is None else 2)
-    probabilities = reader.uniform(n, N_PROBABILITIES)
+    n = _N_CONTEXTS * (1 if hints is None else 2)
+    probabilities = reader.uniform(n, _N_PROBABILITIES)
     for t, half, context in _passes(maps, hints):
         here = context[half]
         values = np.zeros(len(here), dtype=np.bool_)
@@ -72,23 +72,24 @@ def _passes(maps: Bits, hints: Bits | None) -> Iterator[tuple[int, Bits, NDArray
     before = np.zeros(maps.shape[1:], dtype=np.bool_)
     for t, now in enumerate(maps):
         hint = np.zeros_like(now) if hints is None else hints[t]
-        past = 2 * before + _around(before)
-        yield t, even, past + N_CONTEXTS * hint
-        around = _N_BEFORE + 3 * _around(now | hint)
-        yield t, ~even, around + (past > 0) + (past > 2) + N_CONTEXTS * hint
+        past = 2 * before + around(before)
+        yield t, even, past + _N_CONTEXTS * hint
+        beside = _N_BEFORE + 3 * around(now | hint)
+        yield t, ~even, beside + (past > 0) + (past > 2) + _N_CONTEXTS * hint
         before = now | hint
 
 
-def _around(frame: Bits) -> NDArray[np.int64]:
-    """Return how many of the four blocks around each one are set."""
-    padded = np.pad(frame.astype(np.int64), 1)
-    across = padded[1:-1, :-2] + padded[1:-1, 2:]
-    found: NDArray[np.int64] = padded[:-2, 1:-1] + padded[2:, 1:-1] + across
+def around(maps: Bits) -> NDArray[np.int64]:
+    """Return how many of the four blocks around each one are set (..., rows, columns)."""
+    margins = [(0, 0)] * (maps.ndim - 2) + [(1, 1), (1, 1)]
+    padded = np.pad(maps.astype(np.int64), margins)
+    across = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    found: NDArray[np.int64] = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + across
     return found
 
 
 def _probabilities(counts: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return v of each context, whose bits are 1 with a probability of (2 v + 1) / 512."""
     share = counts[1] / np.maximum(counts.sum(0), 1)
-    nearest: NDArray[np.float64] = np.clip(np.rint(256 * share - 0.5), 0, N_PROBABILITIES - 1)
+    nearest: NDArray[np.float64] = np.clip(np.rint(256 * share - 0.5), 0, _N_PROBABILITIES - 1)
     return nearest.astype(np.int64)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvcodec.bitstream.block_maps import around
 from nvcodec.bitstream.block_motion import Motion
 from nvcodec.bitstream.corrections import (
     N_KEPT,
@@ -45,7 +46,7 @@ _SIGN_BITS = 1.5
 _LEAST_ENERGY = 1.2
 """Squared error of a block, in squares of the finest step, from which on a coefficient may be worth
 its bits."""
-NONE, CODED, COPIED, BOTH = range(4)
+NONE, CODED, COPIED, BOTH = 0, 1, 2, 1 | 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class _Frame:
     """Coefficients (n, 192) of what the network draws wrong."""
     energies: Tensor
     """Sums (n,) of its squares."""
-    field: Field
+    corners: Tensor
+    """Of the blocks, in pixels (n, 2)."""
     vectors: Tensor
     """From where in the frame before they are best copied (n, 2), in half pixels."""
     vector_bits: Tensor
@@ -203,7 +205,7 @@ class Errors:
             None if mask is None else self._of_blocks(mask, pieces),
             values[places] @ self.basis.T,
             energies[places],
-            field,
+            self.side * torch.stack([field.rows, field.columns], dim=1),
             vectors,
             field.bits(vectors),
         )
@@ -255,8 +257,7 @@ class Errors:
         bits = [kind_bits[NONE], ways[0].bits + kind_bits[CODED]]
         shown = None
         if before is not None and len(frame.places):
-            corners = self.side * torch.stack([frame.field.rows, frame.field.columns], dim=1)
-            shown = shown_before(before, corners, frame.vectors, self.side)
+            shown = shown_before(before, frame.corners, frame.vectors, self.side)
             shown = shown.view(-1, self.side, 3 * self.side)
             error = (frame.wanted.float() - shown) / self.white
             if frame.mask is not None:
@@ -275,7 +276,7 @@ class Errors:
         symbols = ways[0].symbols
         if shown is not None:
             symbols = torch.where((kinds == BOTH)[:, None], ways[1].symbols, symbols)
-        symbols = symbols[(kinds == CODED) | (kinds == BOTH)]
+        symbols = symbols[(kinds & CODED) > 0]
         choice = Choice(
             kinds.to(torch.int8),
             symbols.to(torch.int16),
@@ -290,9 +291,9 @@ class Errors:
         whole = frame.drawn.clone()
         pieces = whole.view(-1, 3 * self.side)
         found = (values @ self.basis).mul_(self.white).view(-1, self.side, 3 * self.side)
-        kinds_found = kinds[(kinds == CODED) | (kinds == BOTH)]
+        kinds_found = kinds[(kinds & CODED) > 0]
         if shown is not None:
-            copied = (kinds == COPIED) | (kinds == BOTH)
+            copied = (kinds & COPIED) > 0
             shown[kinds == BOTH] += found[kinds_found == BOTH]
             put_copies(pieces, frame.pieces[copied], shown[copied], t, self.white)
         put_sums(pieces, frame.pieces[kinds == CODED], found[kinds_found == CODED], self.white)
@@ -317,9 +318,9 @@ class Errors:
         share = ((symbols != 0).sum(0) + 0.5) / (len(symbols) + 10)
         zero, other = -torch.log2(1 - share), _SIGN_BITS - torch.log2(share)
         kinds = self.maps(choice)
-        copied = (kinds == COPIED) | (kinds == BOTH)
+        copied = (kinds & COPIED) > 0
         may_copy = (np.arange(len(kinds)) % self.group > 0)[:, None, None] & np.ones_like(copied)
-        coded = (kinds == CODED) | (kinds == BOTH)
+        coded = (kinds & CODED) > 0
         touched = copied | coded
         move = _map_bits(copied, copied, may_copy)
         plain, on_copy = (_map_bits(coded, touched, given) for given in (~copied, copied))
@@ -334,13 +335,13 @@ class Errors:
         kinds = self.maps(choice)
         if not kinds.any():
             return b""
-        copied = (kinds == COPIED) | (kinds == BOTH)
+        copied = (kinds & COPIED) > 0
         motion = None
         if copied.any():
             vectors = torch.cat([frame.vectors for frame in self._frames]).cpu().numpy()
             motion = Motion(copied, vectors[copied.reshape(-1)[self._places]])
         symbols = choice.symbols.cpu().numpy().astype(np.int32).reshape(-1, 3, N_KEPT, N_KEPT)
-        blocks = (kinds == CODED) | (kinds == BOTH)
+        blocks = (kinds & CODED) > 0
         return pack_corrections(Corrections(self.side, step, blocks, symbols, motion))
 
 
@@ -376,12 +377,10 @@ def _map_bits(
 
     They follow from how often blocks `among` all are, by their neighbours in space and time.
     """
-    padded = np.pad(neighbours.astype(np.int64), 1)
-    around = padded[1:-1, :-2, 1:-1] + padded[1:-1, 2:, 1:-1]
-    around += padded[1:-1, 1:-1, :-2] + padded[1:-1, 1:-1, 2:]
-    past = np.zeros_like(around)
-    past[1:] = 2 * neighbours[:-1] + around[:-1]
-    context = 5 * past + around
+    beside = around(neighbours)
+    past = np.zeros_like(beside)
+    past[1:] = 2 * neighbours[:-1] + beside[:-1]
+    context = 5 * past + beside
     counts = [np.bincount(context[among & (chosen == on)], minlength=35) for on in (False, True)]
     total = counts[0] + counts[1]
     share = (counts[1] + 0.5) / (total + 20)
